@@ -1,0 +1,1 @@
+"""Asking a trained model and judging its answers."""

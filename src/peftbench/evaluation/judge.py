@@ -1,0 +1,36 @@
+"""From the texts a model wrote to predictions and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from peftbench.record import Prediction, SplitResult
+from peftbench.tasks._task import Item, Task
+
+Split = Literal["test", "validation"]
+
+
+def judge(task: Task, items: Sequence[Item], texts: Sequence[str | None], split: Split) -> list[Prediction]:
+    """Read every text and note, per metric, the numbers of the example. None stands for a question never asked."""
+    return [_prediction(task, item, text, split) for item, text in zip(items, texts, strict=True)]
+
+
+def summarise(task: Task, predictions: Sequence[Prediction], *, cut: int, unfit: int) -> SplitResult:
+    """Metrics and counts over the predictions of a split; at least one."""
+    metrics = {metric.name: metric.over(row.statistics[metric.name] for row in predictions) for metric in task.metrics}
+    unreadable = sum(row.answer is None for row in predictions)
+    return SplitResult(metrics=metrics, examples=len(predictions), unreadable=unreadable, cut=cut, unfit=unfit)
+
+
+def _prediction(task: Task, item: Item, text: str | None, split: Split) -> Prediction:
+    answer = None if text is None else task.read(text)
+    return Prediction(
+        id=item.id,
+        group=item.group,
+        split=split,
+        target=item.example.target,
+        text=text or "",
+        answer=answer,
+        statistics={metric.name: metric.statistics(answer, item.reference) for metric in task.metrics},
+    )

@@ -1,0 +1,53 @@
+"""The Hugging Face hub: from a name to an immutable commit, and its errors as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem
+
+Kind = Literal["dataset", "model"]
+
+
+def resolve(kind: Kind, name: str, revision: str | None) -> str:
+    """The commit that a branch, tag or nothing (the default branch) means now.
+
+    Raises:
+        DataProblem, ModelProblem: the repository or revision does not exist, is gated, or cannot be reached.
+    """
+    try:
+        from huggingface_hub import HfApi
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "hub") from None
+    api = HfApi()
+    with hub_errors(kind, name, revision):
+        info = api.dataset_info(name, revision=revision) if kind == "dataset" else api.model_info(name, revision=revision)
+        return str(info.sha)
+
+
+@contextlib.contextmanager
+def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
+    """What the hub's client raises, as one sentence with a remedy."""
+    from huggingface_hub import errors
+
+    problem = DataProblem if kind == "dataset" else ModelProblem
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise problem(f"The {kind} {name} is gated.", "Ask for access on its page and set HF_TOKEN.") from error
+    except errors.RevisionNotFoundError as error:
+        raise problem(f"The {kind} {name} has no revision {revision!r}.", "Name a branch, tag or commit of it.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise problem(f"There is no {kind} {name} on the hub.", _elsewhere(kind)) from error
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+        raise problem(f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise problem(f"The {kind} {name}{at} cannot be fetched: {reason}.", _elsewhere(kind)) from error
+
+
+def _elsewhere(kind: Kind) -> str:
+    return "Use a local mirror: --data-root DIR" if kind == "dataset" else "Name a local folder with the model instead."

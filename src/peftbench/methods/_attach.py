@@ -1,0 +1,133 @@
+"""Attaching a method to a base and giving the base back bit for bit.
+
+The structure of the base (its modules, hooks, attributes, configuration) is noted before a method touches it and put
+back afterwards, so no method has to undo its own surgery. Values are put back for the parameters that a method says it
+changes; a checksum over all values finds a method that changes others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftbench.errors import MethodProblem
+from peftbench.methods._method import Base, Method
+
+Checksum = dict[str, tuple[int, int]]
+_WIDTHS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A method attached to a base: the module to call, and the parameters that are trained."""
+
+    module: nn.Module
+    trainable: dict[str, nn.Parameter]
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.trainable.values())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """A copy of what is trained, in host memory."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.trainable.items()}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Put a copy made by `state` back."""
+        with torch.no_grad():
+            for name, value in self.trainable.items():
+                value.copy_(state[name])
+
+
+@contextlib.contextmanager
+def attached(method: Method, base: Base) -> Iterator[Adapter]:
+    """Attach a method for the length of a `with` block; afterwards the base is what it was.
+
+    Raises:
+        MethodProblem: the method leaves the base unfrozen, trains nothing, or changed the base's values.
+    """
+    model = base.model
+    before = checksum(model)
+    structure = _Structure(model)
+    own = {value: name for name, value in model.named_parameters()}
+    aside = {name: model.get_parameter(name).detach().to("cpu", copy=True) for name in method.changes(base)}
+    try:
+        module = method.attach(base)
+        yield Adapter(module, _trainable(method, module, own, set(aside)))
+    finally:
+        structure.restore()
+        with torch.no_grad():
+            for name, value in aside.items():
+                model.get_parameter(name).copy_(value)
+    changed = differing(before, checksum(model))
+    if changed:
+        raise MethodProblem(
+            f"{type(method).__name__} changed {changed[0]!r} of the base and does not say so.",
+            "Name what training changes in `changes`, so that it is kept aside and put back.",
+        )
+
+
+def checksum(model: nn.Module) -> Checksum:
+    """Two sums over the bits of every parameter and buffer, at even and at odd places; any single change shows."""
+    values = [*model.named_parameters(), *model.named_buffers()]
+    return {name: _bits(value.detach()) for name, value in values}
+
+
+def differing(before: Checksum, after: Checksum) -> list[str]:
+    """Names whose bits differ, or that only one side has."""
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _bits(value: torch.Tensor) -> tuple[int, int]:
+    flat = value.contiguous().view(-1)
+    bits = flat.view(_WIDTHS[flat.element_size()]) if flat.dtype is not torch.bool else flat
+    return int(bits[::2].sum(dtype=torch.int64)), int(bits[1::2].sum(dtype=torch.int64))
+
+
+def _trainable(method: Method, module: nn.Module, own: dict[nn.Parameter, str], declared: set[str]) -> dict[str, nn.Parameter]:
+    name = type(method).__name__
+    found = {key: value for key, value in module.named_parameters() if value.requires_grad}
+    if bool(found) != method.trains:
+        state = "trains nothing" if method.trains else "trains something, and says that it does not"
+        raise MethodProblem(f"{name} {state}.", "Check which parameters require gradients after `attach`.")
+    unfrozen = [own[value] for value in found.values() if value in own and own[value] not in declared]
+    if unfrozen:
+        raise MethodProblem(f"{name} leaves {unfrozen[0]!r} of the base unfrozen.", "Freeze it, or name it in `changes`.")
+    return found
+
+
+class _Structure:
+    """The module tree of a model: attributes, children, hooks, gradient flags, configuration."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = [(module, _copy_dicts(vars(module))) for module in model.modules()]
+        self._flags = [(value, value.requires_grad) for value in model.parameters()]
+        self._configs = {id(config): (config, copy.deepcopy(vars(config))) for config in _configs(model)}
+
+    def restore(self) -> None:
+        for module, attributes in self._modules:
+            vars(module).clear()
+            vars(module).update(_copy_dicts(attributes))
+        for value, flag in self._flags:
+            value.requires_grad_(flag)
+            value.grad = None
+        for config, attributes in self._configs.values():
+            vars(config).clear()
+            vars(config).update(attributes)
+
+
+def _copy_dicts(attributes: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose dictionaries (children, parameters, hooks) are copies too; what they hold is shared."""
+    return {key: copy.copy(value) if isinstance(value, dict) else value for key, value in attributes.items()}
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    names = ("config", "generation_config")
+    return [vars(model)[name] for name in names if vars(model).get(name) is not None]

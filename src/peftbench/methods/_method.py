@@ -1,0 +1,152 @@
+"""What a method is: a frozen dataclass of hyperparameters with `attach`.
+
+    @dataclass(frozen=True)
+    class Lora(Method):
+        r: int = 16
+
+        def attach(self, base): ...
+
+    METHOD = Lora
+
+Attaching, freezing the base, finding what is trained, and giving the base back bit for bit are done around `attach`
+by the machinery in `_attach.py`, so that a method says only what is its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from peftbench.errors import MethodProblem, UnknownName
+from peftbench.spec import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Facts(Protocol):
+    """What a method may know of a model before it is loaded."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def revision(self) -> str: ...  # noqa: D102
+    @property
+    def model_type(self) -> str: ...  # noqa: D102
+    @property
+    def context(self) -> int: ...  # noqa: D102
+    @property
+    def hidden_size(self) -> int: ...  # noqa: D102
+    @property
+    def roles(self) -> Mapping[str, tuple[str, ...]]: ...  # noqa: D102
+
+
+class Base(Protocol):
+    """A loaded, frozen model that a method is attached to."""
+
+    @property
+    def model(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def facts(self) -> Facts: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Base of all methods; the fields of a subclass are its hyperparameters, with the paper's defaults.
+
+    Class attributes say what holds for every setting:
+
+    - `version`: raised when results change;
+    - `trains`: False for a reference that is only evaluated; such a run is done once, whatever the seeds;
+    - `identity_at_start`: attached but untrained, the model answers as the base does;
+    - `learning_rate`: the default when a suite names none.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    version: ClassVar[int] = 1
+    trains: ClassVar[bool] = True
+    identity_at_start: ClassVar[bool] = False
+    learning_rate: ClassVar[float] = 1e-3
+
+    @abstractmethod
+    def attach(self, base: Base) -> nn.Module:
+        """A module that answers the calls `base.model` answers, at the caller's positions.
+
+        `base.model` is frozen; exactly the parameters of the returned module that require gradients are trained. The
+        model may be changed in structure (layers replaced, wrapped, hooked): that is undone afterwards.
+        """
+
+    def unfit(self, facts: Facts) -> str | None:
+        """Why this method cannot be used on a model, or None. Asked when a suite is planned."""
+        del facts
+        return None
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions of the context that the method takes for itself."""
+        return 0
+
+    def changes(self, base: Base) -> Iterable[str]:
+        """Names of base parameters whose values training changes in place; they are kept aside and put back."""
+        del base
+        return ()
+
+    def save(self, module: nn.Module, base: Base, folder: Path) -> None:
+        """Write what was trained into an empty folder, as safetensors."""
+        from safetensors.torch import save_file
+
+        del base
+        trained = {name: value.detach().contiguous() for name, value in module.named_parameters() if value.requires_grad}
+        save_file(trained, folder / "adapter.safetensors")
+
+    def load(self, module: nn.Module, base: Base, folder: Path) -> None:
+        """Read what `save` wrote into a freshly attached module."""
+        import torch
+        from safetensors.torch import load_file
+
+        del base
+        saved = load_file(folder / "adapter.safetensors")
+        own = {name: value for name, value in module.named_parameters() if value.requires_grad}
+        if set(saved) != set(own):
+            odd = sorted(set(saved) ^ set(own))[0]
+            raise MethodProblem(f"The adapter in {folder} does not belong to this method: {odd!r}.", "Check the settings.")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(saved[name])
+
+    def settings(self) -> Settings:
+        """All hyperparameters, as plain data."""
+        fields = dataclasses.asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+
+def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
+    """A method with some of its hyperparameters set.
+
+    Raises:
+        UnknownName: the method has no such hyperparameter.
+        MethodProblem: a value is of the wrong kind, or `cls` is not a method.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
+        raise MethodProblem(f"METHOD of {name} is not a dataclass that extends Method.", "See: peftbench new method mine.py")
+    known = [field.name for field in dataclasses.fields(cls)]
+    for key in settings:
+        if key not in known:
+            raise UnknownName("hyperparameter", key, known, f"method {name}")
+    try:
+        method: Method = TypeAdapter(cls).validate_python(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        raise MethodProblem(f"Method {name}: {where}: {message} (got {first['input']!r}).", f"See: peftbench show method {name}") from None
+    except TypeError as error:
+        raise MethodProblem(f"Method {name} cannot be built: {error}.", "Does it define `attach`?") from error
+    return method

@@ -1,0 +1,26 @@
+"""Zero-shot: the untouched model answers. The reference row of every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from peftbench.methods._method import Base, Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ZeroShot(Method):
+    """No training: one run a task and model, whatever the seeds."""
+
+    trains: ClassVar[bool] = False
+    identity_at_start: ClassVar[bool] = True
+
+    def attach(self, base: Base) -> nn.Module:
+        """The base itself."""
+        return base.model
+
+
+METHOD = ZeroShot

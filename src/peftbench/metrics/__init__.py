@@ -1,0 +1,1 @@
+"""Metrics as pure functions of answers: per-example statistics, and a function of their sums."""

@@ -1,0 +1,124 @@
+"""How a model is spoken to: its chat template when it has one, plain text otherwise; everything as token ids.
+
+The answer's ids are made apart from the prompt's and appended, exactly as generation appends them, so that training
+and decoding see the same tokens. Which positions are the answer is known by counting, never by looking for a pad id:
+the pad token of some models *is* their end token, others have none.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+logger = logging.getLogger(__name__)
+
+_PROBE = "answerprobe"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is said to the model. Only `body` may be cut."""
+
+    instruction: str
+    body: str
+    question: str
+
+    @property
+    def text(self) -> str:
+        """The parts one under the other, empty ones left out."""
+        return "\n".join(part for part in (self.instruction, self.body, self.question) if part)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a prompt and of its answer, the end token included; `cut` says whether the body was shortened."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    cut: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompt and answer."""
+        return len(self.prompt) + len(self.answer)
+
+
+class Chat:
+    """Speaks to one model through its tokenizer."""
+
+    def __init__(self, tokenizer: Any, mode: Literal["template", "plain"]) -> None:
+        self._tokenizer = tokenizer
+        self._template = mode == "template" and bool(getattr(tokenizer, "chat_template", None))
+        self.end_id = self._find_end()
+
+    def encode(self, message: Message, answer: str, room: int, answer_room: int | None = None) -> Encoded | None:
+        """Ids of a message and its answer.
+
+        Prompt and answer together take at most `room` tokens; `answer_room` is kept free for an answer yet to be
+        written, otherwise the answer's own length is. None when the message does not fit even without its body.
+        """
+        answer_ids = (*self._ids(answer), self.end_id)
+        budget = room - (len(answer_ids) if answer_room is None else answer_room)
+        prompt = self.prompt_ids(message)
+        if len(prompt) <= budget:
+            return Encoded(prompt, answer_ids)
+        shorter = self._cut(message, len(prompt) - budget, budget)
+        return None if shorter is None else Encoded(shorter, answer_ids, cut=True)
+
+    def prompt_ids(self, message: Message) -> tuple[int, ...]:
+        """Ids up to the place where the answer starts."""
+        if self._template:
+            # The template writes its own beginning-of-sequence token, so the tokenizer must not write a second one.
+            return self._ids(self._render([{"role": "user", "content": message.text}], prompt=True))
+        begin = self._tokenizer.bos_token_id
+        start = () if begin is None else (begin,)
+        return (*start, *self._ids(message.text + "\nAnswer:\n"))
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids, without special tokens and surrounding space."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def system_message(self) -> str | None:
+        """What the template puts before the user's message, or None when it puts nothing there."""
+        if not self._template:
+            return None
+        before, found, _ = self._render([{"role": "user", "content": _PROBE}], prompt=True).partition(_PROBE)
+        return before if found and before else None
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _render(self, messages: list[dict[str, str]], *, prompt: bool) -> str:
+        # Templates that know no thinking ignore the argument; those that do must answer at once.
+        return str(
+            self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False)
+        )
+
+    def _find_end(self) -> int:
+        """The id that closes an answer: what the template writes behind one, else the tokenizer's end token."""
+        if self._template:
+            turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
+            closing = self._render(turns, prompt=False).rpartition(_PROBE)[2]
+            ids = self._ids(closing.strip())
+            if ids and ids[0] in self._tokenizer.all_special_ids:
+                return ids[0]
+        end = self._tokenizer.eos_token_id
+        if end is None:
+            logger.warning("The tokenizer has no end token; token 0 ends an answer.")
+        return 0 if end is None else int(end)
+
+    def _cut(self, message: Message, excess: int, budget: int) -> tuple[int, ...] | None:
+        """Shorten the body from its end until the prompt fits; None when it does not fit without it."""
+        empty = self.prompt_ids(replace(message, body=""))
+        if len(empty) > budget:
+            return None
+        offsets = self._tokenizer(message.body, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        keep = len(offsets) - excess
+        while keep > 0:
+            prompt = self.prompt_ids(replace(message, body=message.body[: offsets[keep - 1][1]].rstrip()))
+            if len(prompt) <= budget:
+                return prompt
+            # Cutting inside a word can change how its rest is split, so a few more tokens may have to go.
+            keep -= len(prompt) - budget
+        return empty

@@ -1,0 +1,118 @@
+"""Loading: safetensors only, remote code off unless asked for, a GGUF folder unpacked once into the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from peftbench import hub
+from peftbench.errors import MissingExtra, ModelProblem
+from peftbench.models._chat import Chat
+from peftbench.models._facts import ModelFacts, gguf_file
+from peftbench.spec import ModelRef
+
+# Loading bars and length warnings of the library would break our own progress line; what they say, we record.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen base in memory, its tokenizer, how to speak to it, and what is known of it."""
+
+    model: nn.Module
+    tokenizer: Any
+    chat: Chat
+    facts: ModelFacts
+    device: torch.device
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; tied ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
+    """Load a model for training and evaluation, all its parameters frozen.
+
+    Raises:
+        ModelProblem: the weights cannot be read.
+    """
+    source, revision = (ref.name, ref.revision) if facts.folder is None else (str(_unpacked(facts)), None)
+    options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
+    with hub.hub_errors("model", ref.name, revision):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=getattr(torch, ref.dtype), use_safetensors=True, attn_implementation="sdpa", **options
+            )
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise ModelProblem(f"The model {ref.name} cannot be loaded: {str(error).splitlines()[0]}", "Check its files.") from error
+    model.requires_grad_(requires_grad=False)
+    model.eval()
+    model.to(device)
+    return LoadedModel(model, tokenizer, Chat(tokenizer, ref.chat), facts, device)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device asked for; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ModelProblem: the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        wanted = next(name for name, found in there.items() if found)
+    if not there[wanted]:
+        raise ModelProblem(f"This machine has no {wanted} device.", "Use --device auto.")
+    return torch.device(wanted)
+
+
+def _unpacked(facts: ModelFacts) -> Path:
+    """The folder to load from: a packed model is unpacked once into the cache, under the hash of its content."""
+    folder = facts.folder
+    if folder is None:
+        raise ModelProblem(f"{facts.name} has no folder.", "")
+    packed = gguf_file(folder)
+    if packed is None:
+        return folder
+    target = _cache() / "unpacked" / f"{folder.name}-{facts.revision}"
+    if not (target / "config.json").is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as partial:
+            _unpack(folder, packed, Path(partial) / "model")
+            # Another process may have been faster; then its folder, equal to this one, stays.
+            with contextlib.suppress(OSError):
+                (Path(partial) / "model").rename(target)
+    return target
+
+
+def _unpack(folder: Path, packed: Path, target: Path) -> None:
+    try:
+        import gguf  # noqa: F401 - transformers reads GGUF through it
+        from transformers import GgufConfig
+    except ImportError:
+        raise MissingExtra("gguf", "gguf") from None
+    # Without `dequantize` transformers 5 keeps the weights packed, and packed weights cannot be trained.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=packed.name, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+    for template in folder.glob("*.jinja"):
+        shutil.copy(template, target / template.name)
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "peftbench"

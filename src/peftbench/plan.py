@@ -1,0 +1,168 @@
+"""From a suite to runs: everything multiplied, every default filled in, every name resolved, nothing written.
+
+What cannot be run is set aside with its reason instead of failing later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+from peftbench import registry
+from peftbench.errors import UnknownName
+from peftbench.methods._method import Method, build
+from peftbench.models._facts import ModelFacts, find
+from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RunSpec, Suite, TaskRef, TrainSpec
+from peftbench.tasks._task import Split, Task, items
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: what, and how."""
+
+    spec: RunSpec
+    resources: Resources
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.spec.run_id
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A combination that is not run, and why."""
+
+    task: str
+    model: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a suite, each once, and what was set aside."""
+
+    suite: Suite
+    runs: tuple[PlannedRun, ...]
+    set_aside: tuple[SetAside, ...]
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """An entry of the suite with the member it names, and what of the spec it decides."""
+
+    entry: Entry
+    ref: TaskRef | ModelRef | MethodRef
+    value: Task | ModelFacts | Method
+    file: str | None = field(default=None)
+
+
+def make_plan(suite: Suite, resources: Resources) -> Plan:
+    """Multiply a suite into runs.
+
+    Raises:
+        UsageError: a name is unknown, rows or weights are missing, or a setting is wrong. Nothing has been started.
+    """
+    tasks = [_task(entry, resources) for entry in suite.tasks]
+    models = [_model(entry) for entry in suite.models]
+    methods = [_method(entry) for entry in suite.methods]
+    runs: dict[str, PlannedRun] = {}
+    aside: list[SetAside] = []
+    for model, task, method in product(models, tasks, methods):
+        reason, train, evaluate = _settings(suite, task, model, method)
+        if reason is not None:
+            aside.append(SetAside(task.ref.name, model.ref.name, method.ref.name, reason))
+            continue
+        for spec in _specs(suite, (task, model, method), train, evaluate):
+            how = resources.updated(_places(task, model, method), "resources")
+            runs.setdefault(spec.run_id, PlannedRun(spec, how))
+    return Plan(suite, tuple(runs.values()), tuple(aside))
+
+
+def _task(entry: Entry, resources: Resources) -> _Resolved:
+    _no_options(entry, "task")
+    member = registry.load("tasks", entry.use)
+    task: Task = member.value
+    identity = task.source.identity(resources.data_root)
+    if not identity.startswith("hub:"):
+        # Rows at hand are looked at now, so that a missing column is found before anything is trained.
+        splits: tuple[Split, ...] = ("train", "test")
+        for split in splits:
+            items(task, [(0, task.source.rows(split, resources.data_root, identity)[0])], split)
+    ref = TaskRef(name=member.name, version=task.version, data=identity, plugin=member.plugin)
+    return _Resolved(entry, ref, task, member.file)
+
+
+def _model(entry: Entry) -> _Resolved:
+    options = entry.own()
+    known = {"dtype", "chat", "revision", "trust_remote_code"}
+    for key in options:
+        if key not in known:
+            raise UnknownName("option", key, known, f"model {entry.use}")
+    revision = options.pop("revision", None)
+    facts = find(entry.use, None if revision is None else str(revision))
+    ref = ModelRef.parse({"name": facts.name, "revision": facts.revision, **options}, f"model {entry.use}")
+    return _Resolved(entry, ref, facts)
+
+
+def _method(entry: Entry) -> _Resolved:
+    member = registry.load("methods", entry.use)
+    method = build(member.name, member.value, entry.own())
+    ref = MethodRef(name=member.name, version=method.version, settings=method.settings(), plugin=member.plugin)
+    return _Resolved(entry, ref, method, member.file)
+
+
+def _no_options(entry: Entry, kind: str) -> None:
+    for key in entry.own():
+        raise UnknownName("option", key, ["train.*", "evaluate.*"], f"{kind} {entry.use}")
+
+
+def _settings(
+    suite: Suite, task: _Resolved, model: _Resolved, method: _Resolved
+) -> tuple[str | None, TrainSpec | None, EvalSpec]:
+    """The reason to set a combination aside (or None) and its resolved settings; the method has the last word."""
+    assert isinstance(task.value, Task)
+    assert isinstance(model.value, ModelFacts)
+    assert isinstance(method.value, Method)
+    train, evaluate = suite.train, suite.evaluate
+    for resolved in (task, model, method):
+        train = train.updated(resolved.entry.overrides("train"), f"{resolved.entry.use}, train")
+        evaluate = evaluate.updated(resolved.entry.overrides("evaluate"), f"{resolved.entry.use}, evaluate")
+    if train.learning_rate is None:
+        train = train.updated({"learning_rate": method.value.learning_rate}, "method default")
+    context = model.value.context or evaluate.max_length
+    if evaluate.max_new_tokens is None:
+        # A short context keeps at least half of its places for the question.
+        answer = min(task.value.max_new_tokens, context // 2)
+        evaluate = evaluate.updated({"max_new_tokens": answer}, "task default")
+    reason = method.value.unfit(model.value) or _no_room(method.value, evaluate, context)
+    if not method.value.trains and evaluate.split == "validation":
+        reason = reason or "a method that does not train has no validation share"
+    return reason, train if method.value.trains else None, evaluate
+
+
+def _no_room(method: Method, evaluate: EvalSpec, context: int) -> str | None:
+    wanted = evaluate.max_new_tokens or 0
+    room = min(context, evaluate.max_length) - method.virtual_tokens
+    if wanted < room:
+        return None
+    return f"{wanted} new tokens and {method.virtual_tokens} virtual tokens leave no room in a context of {context}"
+
+
+def _specs(
+    suite: Suite, refs: tuple[_Resolved, _Resolved, _Resolved], train: TrainSpec | None, evaluate: EvalSpec
+) -> Iterator[RunSpec]:
+    task, model, method = (resolved.ref for resolved in refs)
+    assert isinstance(task, TaskRef)
+    assert isinstance(model, ModelRef)
+    assert isinstance(method, MethodRef)
+    for seed in suite.seeds if train is not None else (None,):
+        yield RunSpec(task=task, model=model, method=method, train=train, evaluate=evaluate, seed=seed)
+
+
+def _places(task: _Resolved, model: _Resolved, method: _Resolved) -> dict[str, str | None]:
+    assert isinstance(model.value, ModelFacts)
+    folder = model.value.folder
+    return {"model_folder": None if folder is None else str(folder), "task_file": task.file, "method_file": method.file}

@@ -1,0 +1,123 @@
+"""What came back from a run: metrics, counts, costs, the environment, or the failure.
+
+A record is written once, last, and never changed. Units stand in the names: `_seconds`, `_bytes`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from peftbench.spec import SCHEMA, Resources, RunSpec, Value
+
+Phase = Literal["data", "model", "attach", "fit", "predict", "judge", "save"]
+
+
+class SplitResult(Value):
+    """What one split of the data says. Validation is the share cut from train; test is the evaluated split."""
+
+    metrics: dict[str, float]
+    examples: int = Field(ge=0)
+    unreadable: int = Field(ge=0, description="answers the task's reader could not read: wrong, and counted here")
+    cut: int = Field(ge=0, description="examples whose body was shortened to fit the context")
+    unfit: int = Field(ge=0, description="examples that do not fit even without their body: wrong, and counted here")
+
+
+class FitResult(Value):
+    """What training did."""
+
+    steps: int
+    examples: int = Field(description="training examples, without the validation share")
+    tokens: int = Field(description="tokens of prompt and answer over all steps, padding not counted")
+    cut: int = Field(ge=0, description="examples whose body was shortened to fit the context")
+    unfit: int = Field(ge=0, description="examples left out because they do not fit even without their body")
+    first_loss: float
+    last_loss: float
+    best_step: int | None = Field(description="step whose weights were kept; absent when the last one was asked for")
+    best_validation_loss: float | None
+    batches: str = Field(description="hash of the examples of every step, in order: equal for every method of a seed")
+
+
+class Peak(Value):
+    """A peak of memory in one phase, with what exactly was read."""
+
+    phase: Literal["fit", "predict"]
+    definition: Literal["host_resident", "cuda_allocated", "cuda_reserved"]
+    bytes: int
+
+
+class Cost(Value):
+    """What the run cost, measured in the run itself."""
+
+    trainable_parameters: int
+    total_parameters: int = Field(description="of the base model, without the adapter")
+    adapter_bytes: int | None = Field(description="size of the saved adapter; absent when none was saved")
+    fit_seconds: float | None
+    fit_tokens_per_second: float | None
+    predict_seconds: float
+    predict_tokens_per_second: float = Field(description="new tokens")
+    peaks: tuple[Peak, ...]
+
+    def peak(self, phase: str) -> Peak | None:
+        """The peak of a phase: on CUDA the allocated bytes, else the resident set."""
+        order = ("cuda_allocated", "host_resident")
+        found = [peak for peak in self.peaks if peak.phase == phase and peak.definition in order]
+        return min(found, key=lambda peak: order.index(peak.definition), default=None)
+
+
+class Environment(Value):
+    """Where it ran."""
+
+    peftbench: str
+    python: str
+    platform: str
+    processor: str
+    device: str
+    threads: int
+    packages: dict[str, str]
+
+
+class Failure(Value):
+    """A run that did not end well: an outcome like any other."""
+
+    phase: Phase
+    kind: str
+    message: str
+    fix: str = ""
+
+
+class Record(Value):
+    """The whole outcome of one run."""
+
+    run_id: str
+    spec: RunSpec
+    resources: Resources
+    headline: str = Field(description="the metric that stands for the task")
+    test: SplitResult | None = None
+    validation: SplitResult | None = None
+    fit: FitResult | None = None
+    cost: Cost | None = None
+    system_message: str | None = Field(default=None, description="the system message the chat template wrote")
+    environment: Environment
+    failure: Failure | None = None
+    started: str
+    finished: str
+    schema_version: int = SCHEMA
+
+    @property
+    def score(self) -> float | None:
+        """The headline metric on the evaluated split, None for a failed run."""
+        return None if self.test is None else self.test.metrics[self.headline]
+
+
+class Prediction(Value):
+    """One answered example. `statistics` hold, per metric, the numbers whose sums give the metric."""
+
+    id: str
+    group: str
+    split: Literal["test", "validation"]
+    target: str
+    text: str
+    answer: str | None
+    statistics: dict[str, tuple[float, ...]]

@@ -1,0 +1,122 @@
+"""A name is a file; or a path; or an entry point.
+
+`tasks/sst2.py` holds the task `sst2`: no list is edited to add a member. `./mine.py` names a file of one's own, and an
+installed package may offer members through the entry point groups `peftbench.tasks`, `peftbench.methods` and
+`peftbench.executors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from peftbench.errors import UnknownName, UsageError
+
+Family = Literal["tasks", "methods", "executors"]
+
+# The one public constant of a member's file.
+CONSTANT: dict[Family, str] = {"tasks": "TASK", "methods": "METHOD", "executors": "EXECUTOR"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A found member: its name, its value, the first line of its file's docstring, and where it came from."""
+
+    name: str
+    value: Any
+    about: str
+    plugin: str | None = None
+    file: str | None = None
+
+
+def names(family: Family) -> list[str]:
+    """All members that can be named without a path, sorted."""
+    return sorted({*_files(family), *_entry_points(family)})
+
+
+def load(family: Family, name: str) -> Member:
+    """The member of that name, or the one in the file at that path.
+
+    Raises:
+        UnknownName: there is none; the nearest name is offered.
+        UsageError: the file cannot be imported, or lacks its constant.
+    """
+    if name.endswith(".py"):
+        return _from_path(family, Path(name))
+    canonical = name.replace("-", "_").lower()
+    if canonical in _files(family):
+        module = importlib.import_module(f"peftbench.{family}.{canonical}")
+        return _member(family, canonical, module)
+    if canonical in _entry_points(family):
+        return _from_entry_point(family, _entry_points(family)[canonical])
+    raise UnknownName(family.removesuffix("s"), name, names(family))
+
+
+def _files(family: Family) -> list[str]:
+    found = (item.name for item in files(f"peftbench.{family}").iterdir())
+    return [name.removesuffix(".py") for name in found if name.endswith(".py") and not name.startswith("_")]
+
+
+def _entry_points(family: Family) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"peftbench.{family}")}
+
+
+def _from_path(family: Family, path: Path) -> Member:
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}")
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    # The content is part of the module's name: an edited file is another module, the same file the same one.
+    module_name = f"peftbench_file_{path.stem}_{content}"
+    module = sys.modules.get(module_name) or _import_file(module_name, path)
+    return _member(family, path.stem, module, plugin=content, file=str(path.resolve()))
+
+
+def _import_file(module_name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported.", "It has to be a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        line = _line_in(error, path)
+        raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}.", "Mend the file; nothing was run.") from error
+    return module
+
+
+def _line_in(error: BaseException, path: Path) -> int | str:
+    """The last line of `path` that the error went through."""
+    line: int | str = error.lineno or "?" if isinstance(error, SyntaxError) else "?"
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _from_entry_point(family: Family, point: EntryPoint) -> Member:
+    try:
+        module = importlib.import_module(point.module)
+    except Exception as error:
+        raise UsageError(f"The installed {family.removesuffix('s')} {point.name!r} ({point.module}) fails: {error}.") from error
+    return _member(family, point.name, module, plugin=f"{point.dist.name} {point.dist.version}" if point.dist else point.module)
+
+
+def _member(family: Family, name: str, module: ModuleType, plugin: str | None = None, file: str | None = None) -> Member:
+    constant = CONSTANT[family]
+    if not hasattr(module, constant):
+        where = file or module.__name__
+        raise UsageError(f"{where} has no {constant}.", f"A file with a {family.removesuffix('s')} ends with: {constant} = ...")
+    about = (module.__doc__ or "").strip().partition("\n")[0]
+    return Member(name, getattr(module, constant), about, plugin, file)

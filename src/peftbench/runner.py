@@ -1,0 +1,64 @@
+"""One run, from spec to record: the only place where the stages meet."""
+
+from __future__ import annotations
+
+import torch
+
+from peftbench.methods._attach import attached
+from peftbench.record import Record
+from peftbench.seeding import stream_seed
+from peftbench.spec import Resources, RunSpec
+from peftbench.stages import Progress, Stages, quiet
+from peftbench.store import Store, write_lines
+from peftbench.training.batches import ask
+from peftbench.workbench import Workbench
+
+
+def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench, progress: Progress = quiet) -> Record:
+    """Do one run and publish its record. A fault in any phase is recorded with its phase and not raised.
+
+    Raises:
+        StoreProblem: the store cannot be written, so that no record can tell of the run.
+    """
+    folder = store.begin(spec, resources)
+    stages = Stages(spec, resources, folder, progress)
+    try:
+        stages.enter("data")
+        task = bench.task(spec.task, resources)
+        stages.headline = task.headline
+        train_items = bench.items(spec.task, "train", spec.train.limit, resources) if spec.train else []
+        test_items = bench.items(spec.task, "test", spec.evaluate.limit, resources)
+
+        stages.enter("model")
+        base = bench.base(spec.model, resources)
+        method = bench.method(spec.method, resources)
+        training, answering = stages.rooms(base, method.virtual_tokens)
+        questions, held_out = stages.split(ask(base.chat, train_items, training))
+
+        stages.enter("attach")
+        torch.manual_seed(stream_seed(spec.seed or 0, "init"))
+        with attached(method, base) as adapter:
+            stages.count(adapter, base)
+            if spec.train is not None:
+                stages.enter("fit")
+                stages.fit(adapter, base, questions, held_out)
+
+            stages.enter("predict")
+            validation_items = [question.item for question in held_out]
+            validation = stages.predict(adapter, base, ask(base.chat, validation_items, answering), "validation")
+            test = stages.predict(adapter, base, ask(base.chat, test_items, answering), "test")
+
+            stages.enter("judge")
+            predictions = [*stages.judge(task, validation), *stages.judge(task, test)]
+
+            stages.enter("save")
+            write_lines(folder.predictions, predictions)
+            if spec.train is not None and resources.save_adapter:
+                folder.adapter.mkdir()
+                method.save(adapter.module, base, folder.adapter)
+    except Exception as error:  # noqa: BLE001 - the one place where any fault becomes an outcome
+        stages.fail(error)
+        bench.drop_base()
+    record = stages.record()
+    store.put(record)
+    return record

@@ -1,0 +1,1 @@
+"""Scores: arithmetic on records, without torch."""

@@ -1,0 +1,255 @@
+"""What is asked for: a suite, the settings of training and evaluation, and one run.
+
+All values are frozen and JSON-native. A `RunSpec` is *resolved*: every default is filled in, so its hash names the
+result. Change a default and the id changes; an old result is never mistaken for a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from peftbench.errors import InvalidSpec, UnknownName
+
+SCHEMA = 1
+# Raised when loop, loss or decoding change results, so that old and new results never share an id.
+NUMERICS = 1
+
+Settings = dict[str, JsonValue]
+
+
+class Value(BaseModel):
+    """A frozen value that reads and writes JSON and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Build the value from plain data; `where` names the source in errors.
+
+        Raises:
+            UnknownName: a key is not known.
+            InvalidSpec: a value is missing or of the wrong kind.
+        """
+        try:
+            text = json.dumps(_canonical_keys(data, cls.aliases, where))
+        except (TypeError, ValueError) as error:
+            raise InvalidSpec(f"{where} holds a value that JSON cannot express: {error}.") from error
+        try:
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            raise _explain(error, cls, where) from None
+
+    def updated(self, changes: Mapping[str, Any], where: str) -> Self:
+        """A copy with some keys replaced; aliases are accepted, and everything is checked as in `parse`."""
+        if not changes:
+            return self
+        return self.parse({**self.model_dump(mode="json"), **_canonical_keys(changes, self.aliases, where)}, where)
+
+
+def _canonical_keys(data: Mapping[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in data.items():
+        name = aliases.get(key, key)
+        if name in result:
+            raise InvalidSpec(f"{where} sets {name!r} twice, once as {key!r}.", "Keep one of them.")
+        result[name] = value
+    return result
+
+
+def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> Exception:
+    """The first problem pydantic found, as a sentence."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"] if not _is_union_branch(part))
+    if first["type"] == "extra_forbidden":
+        return UnknownName("key", str(first["loc"][-1]), cls.model_fields, where)
+    got = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+    return InvalidSpec(f"{where}: {path or 'value'}: {first['msg'].removeprefix('Value error, ')}{got}.")
+
+
+def _is_union_branch(part: str | int) -> bool:
+    return isinstance(part, str) and part in {"str", "Entry", "int", "float"}
+
+
+class TrainSpec(Value):
+    """How one adapter is trained. Names are those of `transformers.TrainingArguments` where the meaning is the same.
+
+    The effective batch is `per_device_train_batch_size * gradient_accumulation_steps` examples. How it is split into
+    micro-batches is a matter of `Resources` and does not change the loss.
+    """
+
+    aliases: ClassVar[Mapping[str, str]] = {
+        "epochs": "num_train_epochs",
+        "batch_size": "per_device_train_batch_size",
+        "lr": "learning_rate",
+        "scheduler": "lr_scheduler_type",
+    }
+
+    num_train_epochs: float = Field(default=3.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1, description="stops earlier than the epochs would")
+    per_device_train_batch_size: int = Field(default=8, ge=1, description="examples")
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0, description="the method's own default when absent")
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the arithmetic; bf16 uses autocast")
+    max_length: int = Field(default=2048, ge=16, description="tokens of prompt and answer")
+    limit: int | None = Field(default=None, ge=1, description="examples of the training split, before validation")
+    validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of the training examples")
+    eval_steps: float = Field(default=0.25, gt=0, description="below 1 a share of the steps, else a number of steps")
+    checkpoint: Literal["best", "last"] = Field(default="best", description="best validation loss, or the last step")
+
+    @property
+    def effective_batch(self) -> int:
+        """Examples of one optimiser step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+
+class EvalSpec(Value):
+    """How a trained model is asked."""
+
+    split: Literal["test", "validation"] = "test"
+    limit: int | None = Field(default=None, ge=1, description="examples")
+    max_new_tokens: int | None = Field(default=None, ge=1, description="the task's own number when absent")
+    max_length: int = Field(default=2048, ge=16, description="tokens of prompt and answer")
+    decoding: Literal["greedy"] = "greedy"
+
+
+class Entry(Value):
+    """A member of a family as a suite names it: `lora`, or `{use: lora, r: 32, train.learning_rate: 1e-3}`."""
+
+    use: str = Field(min_length=1)
+    options: Settings = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"use": value}
+        if isinstance(value, Mapping) and "use" in value and "options" not in value:
+            return {"use": value["use"], "options": {key: item for key, item in value.items() if key != "use"}}
+        return value
+
+    def own(self) -> Settings:
+        """The options that belong to the member itself."""
+        return {key: value for key, value in self.options.items() if "." not in key}
+
+    def overrides(self, section: str) -> Settings:
+        """The options written `section.key`, without the section."""
+        start = section + "."
+        return {key.removeprefix(start): value for key, value in self.options.items() if key.startswith(start)}
+
+
+class Suite(Value):
+    """Tasks, models, methods and seeds to be multiplied, and the settings they share."""
+
+    name: str = Field(default="adhoc", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    description: str = ""
+    tasks: tuple[Entry, ...] = Field(min_length=1)
+    models: tuple[Entry, ...] = Field(min_length=1)
+    methods: tuple[Entry, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    train: TrainSpec = TrainSpec()
+    evaluate: EvalSpec = EvalSpec()
+
+    @field_validator("tasks", "models", "methods")
+    @classmethod
+    def _known_sections(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        for entry in entries:
+            for key in entry.options:
+                if "." in key and key.split(".", 1)[0] not in {"train", "evaluate"}:
+                    raise ValueError(f"{entry.use}: {key!r} belongs to no section; there are train.* and evaluate.*")
+        return entries
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed stands twice")
+        return seeds
+
+
+class TaskRef(Value):
+    """Which task, which version of its prompt, and exactly which rows."""
+
+    name: str
+    version: int
+    data: str = Field(description="hub id and commit, or a hash of the files, or the generator's own name")
+    plugin: str | None = Field(default=None, description="content hash of a user's own file")
+
+
+class ModelRef(Value):
+    """Which model, by content or commit, and how it is read."""
+
+    name: str
+    revision: str = Field(description="hub commit, or a hash of the folder's files")
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    chat: Literal["template", "plain"] = "template"
+    trust_remote_code: bool = False
+
+
+class MethodRef(Value):
+    """Which method, its version, and every hyperparameter."""
+
+    name: str
+    version: int
+    settings: Settings
+    plugin: str | None = Field(default=None, description="content hash of a user's own file")
+
+
+class RunSpec(Value):
+    """One run, resolved: train one adapter on one task with one seed and evaluate it."""
+
+    task: TaskRef
+    model: ModelRef
+    method: MethodRef
+    train: TrainSpec | None = Field(description="absent for a method that does not train")
+    evaluate: EvalSpec
+    seed: int | None = Field(description="absent for a method that does not train")
+    trial: int | None = Field(default=None, description="number of a tuning trial")
+    compress: None = None
+    numerics: int = NUMERICS
+    schema_version: int = SCHEMA
+
+    @property
+    def run_id(self) -> str:
+        """A readable part and eight hex digits over the canonical JSON of the whole spec."""
+        digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]
+        seed = "once" if self.seed is None else f"s{self.seed}"
+        parts = (self.task.name, self.model.name, self.method.name, seed)
+        return "--".join([*(_safe(part) for part in parts), digest])
+
+
+class Resources(Value):
+    """How and where a run is done; never part of its id.
+
+    Bit-identical results are promised for equal ids *and* equal resources.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; the library's default when absent")
+    micro_batch: int | None = Field(default=None, ge=1, description="examples per forward pass in training")
+    eval_batch: int = Field(default=16, ge=1, description="examples decoded together")
+    save_adapter: bool = True
+    data_root: str | None = Field(default=None, description="folder with a local mirror of the data sets")
+    model_folder: str | None = None
+    task_file: str | None = None
+    method_file: str | None = None
+
+
+def canonical_json(value: Value) -> str:
+    """One spelling for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _safe(part: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")[:40] or "x"

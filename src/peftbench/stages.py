@@ -1,0 +1,212 @@
+"""The stages of a run and what each leaves for the record."""
+
+from __future__ import annotations
+
+import shutil
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import torch
+
+from peftbench.cost.meter import Reading, meter
+from peftbench.environment import describe
+from peftbench.errors import DataProblem, PeftbenchError
+from peftbench.evaluation.judge import judge, summarise
+from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.methods._attach import Adapter
+from peftbench.models._chat import Encoded
+from peftbench.models._load import LoadedModel
+from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record, SplitResult
+from peftbench.spec import Resources, RunSpec
+from peftbench.store import RunFolder
+from peftbench.tasks._task import Task
+from peftbench.training.batches import Question, Room, fingerprint, schedule, split_validation
+from peftbench.training.loop import How, TrainingData, fit
+
+Progress = Callable[[str, int, int], None]
+Split = Literal["test", "validation"]
+
+
+def quiet(phase: str, done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The questions of a split, the text written for each (None where it does not fit), and what that took."""
+
+    split: Split
+    questions: Sequence[Question]
+    texts: Sequence[str | None] = ()
+    tokens: int = 0
+    reading: Reading = field(default_factory=Reading)
+
+
+class Stages:
+    """What is known of a run so far; whatever happens, `record` says how far it came."""
+
+    def __init__(self, spec: RunSpec, resources: Resources, folder: RunFolder, progress: Progress) -> None:
+        self.headline = ""
+        self._spec, self._resources, self._folder, self._progress = spec, resources, folder, progress
+        self._started = _now()
+        self._phase: Phase = "data"
+        self._device = torch.device("cpu")
+        self._system_message: str | None = None
+        self._trainable, self._total = 0, 0
+        self._fit: FitResult | None = None
+        self._fit_reading: Reading | None = None
+        self._results: dict[Split, SplitResult] = {}
+        self._answered: Answered | None = None
+        self._failure: Failure | None = None
+        if resources.threads is not None:
+            torch.set_num_threads(resources.threads)
+
+    def enter(self, phase: Phase) -> None:
+        """Note which phase begins."""
+        self._phase = phase
+        self._log(phase)
+        self._progress(phase, 0, 0)
+
+    def rooms(self, base: LoadedModel, virtual_tokens: int) -> tuple[Room, Room]:
+        """Tokens that training and answering may take; the method's virtual tokens are taken off both."""
+        self._device = base.device
+        self._system_message = base.chat.system_message()
+        if self._system_message:
+            self._log(f"the chat template opens with {self._system_message!r}")
+        longest = {"fit": self._spec.train.max_length if self._spec.train else 0, "ask": self._spec.evaluate.max_length}
+        room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
+        return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)
+
+    def split(self, questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
+        """Training questions and the held-out validation share."""
+        spec, seed = self._spec.train, self._spec.seed
+        if spec is None or seed is None:
+            return [], []
+        train, held_out = split_validation(questions, spec.validation_share, seed)
+        if not any(question.encoded for question in train):
+            raise DataProblem("No training example fits the context of the model.", "Take a model with a longer context.")
+        return train, held_out
+
+    def count(self, adapter: Adapter, base: LoadedModel) -> None:
+        """Note how much is trained, and of how much."""
+        self._trainable, self._total = adapter.parameters, base.parameters
+
+    def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
+        """Train the adapter."""
+        spec, seed = self._spec.train, self._spec.seed
+        assert spec is not None
+        assert seed is not None
+        fitting = [question for question in train if question.encoded]
+        steps = schedule(len(fitting), spec, seed)
+        data = TrainingData(_encoded(train), _encoded(held_out), steps)
+        micro_batch = self._resources.micro_batch or spec.effective_batch
+        how = How(base.device, micro_batch, self._folder.train_log, self._progress)
+        with meter("fit", base.device) as reading:
+            fitted = fit(adapter, data, spec, seed, how)
+        self._fit_reading = reading
+        self._fit = FitResult(
+            steps=len(steps),
+            examples=len(fitting),
+            tokens=fitted.tokens,
+            cut=sum(encoded.cut for encoded in data.train),
+            unfit=len(train) - len(fitting),
+            first_loss=fitted.first_loss,
+            last_loss=fitted.last_loss,
+            best_step=fitted.best_step,
+            best_validation_loss=fitted.best_validation_loss,
+            batches=fingerprint(steps, [question.item for question in fitting]),
+        )
+
+    def predict(self, adapter: Adapter, base: LoadedModel, questions: Sequence[Question], split: Split) -> Answered:
+        """Answer the questions of a split; the evaluated split is the one whose cost is kept."""
+        evaluated = split == self._spec.evaluate.split
+        if not questions or (split == "test" and not evaluated):
+            return Answered(split, ())
+        how = Decoding(
+            max_new_tokens=self._spec.evaluate.max_new_tokens or 1,
+            end_id=base.chat.end_id,
+            batch=self._resources.eval_batch,
+            device=base.device,
+            bf16=self._spec.train is not None and self._spec.train.precision == "bf16",
+        )
+        prompts = [encoded.prompt for encoded in _encoded(questions)]
+        with meter("predict", base.device) as reading:
+            ids = greedy(adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total))
+        written = iter(ids)
+        texts = [base.chat.decode(next(written)) if question.encoded else None for question in questions]
+        answered = Answered(split, questions, texts, sum(len(row) + 1 for row in ids), reading)
+        if evaluated:
+            self._answered = answered
+        return answered
+
+    def judge(self, task: Task, answered: Answered) -> list[Prediction]:
+        """Read and judge the answers of a split."""
+        if not answered.questions:
+            return []
+        rows = judge(task, [question.item for question in answered.questions], answered.texts, answered.split)
+        cut = sum(encoded.cut for encoded in _encoded(answered.questions))
+        unfit = sum(question.encoded is None for question in answered.questions)
+        self._results[answered.split] = summarise(task, rows, cut=cut, unfit=unfit)
+        return rows
+
+    def fail(self, error: Exception) -> None:
+        """Note a fault: a sentence for the record, the trace for the log. A broken adapter folder is not kept."""
+        self._log("".join(traceback.format_exception(error)))
+        message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
+        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=message[:2000], fix=fix)
+        shutil.rmtree(self._folder.adapter, ignore_errors=True)
+
+    def record(self) -> Record:
+        """The outcome. A failed run has no scores, whatever was computed before the fault."""
+        failed = self._failure is not None
+        return Record(
+            run_id=self._spec.run_id,
+            spec=self._spec,
+            resources=self._resources,
+            headline=self.headline,
+            test=None if failed else self._results.get("test"),
+            validation=None if failed else self._results.get("validation"),
+            fit=self._fit,
+            cost=None if failed else self._cost(),
+            system_message=self._system_message,
+            environment=describe(_device_name(self._device), torch.get_num_threads()),
+            failure=self._failure,
+            started=self._started,
+            finished=_now(),
+        )
+
+    def _cost(self) -> Cost:
+        answered = self._answered or Answered("test", ())
+        fit_reading = self._fit_reading
+        seconds = None if fit_reading is None else fit_reading.seconds
+        rate = None if seconds is None or self._fit is None else self._fit.tokens / max(seconds, 1e-9)
+        files = sorted(self._folder.adapter.glob("*.safetensors"))
+        return Cost(
+            trainable_parameters=self._trainable,
+            total_parameters=self._total,
+            adapter_bytes=sum(file.stat().st_size for file in files) if files else None,
+            fit_seconds=seconds,
+            fit_tokens_per_second=rate,
+            predict_seconds=answered.reading.seconds,
+            predict_tokens_per_second=answered.tokens / max(answered.reading.seconds, 1e-9),
+            peaks=(*(fit_reading.peaks if fit_reading else ()), *answered.reading.peaks),
+        )
+
+    def _log(self, text: str) -> None:
+        with self._folder.log.open("a", encoding="utf-8") as log:
+            log.write(f"{_now()} {text}\n")
+
+
+def _encoded(questions: Sequence[Question]) -> list[Encoded]:
+    return [question.encoded for question in questions if question.encoded is not None]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

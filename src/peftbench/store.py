@@ -1,0 +1,207 @@
+"""Run folders: one a run, found by id, `record.json` last.
+
+    STORE/runs/<run_id>/spec.json          what was asked for
+                        resources.json     how it was done
+                        log.txt            what happened, with tracebacks
+                        train.jsonl        one line a step
+                        predictions.jsonl  one line an answered example
+                        adapter/           the trained adapter
+                        record.json        written last, by one rename: it is there whole or not at all
+
+A run without `record.json` has not been done. Reading never changes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from peftbench.errors import MissingExtra, StoreProblem
+from peftbench.record import Prediction, Record
+from peftbench.spec import SCHEMA, Resources, RunSpec, Value
+
+T = TypeVar("T", bound=Value)
+State = Literal["missing", "started", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """What happened."""
+        return self.path / "log.txt"
+
+    @property
+    def train_log(self) -> Path:
+        """One JSON line a training step."""
+        return self.path / "train.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        """One JSON line an answered example."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def adapter(self) -> Path:
+        """The folder of the trained adapter."""
+        return self.path / "adapter"
+
+    @property
+    def record(self) -> Path:
+        """The record; it exists only when the run is over."""
+        return self.path / "record.json"
+
+
+class Store:
+    """A folder of runs."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def check_writable(self) -> None:
+        """Raise `StoreProblem` when nothing can be written here, before any work is started."""
+        with _translated(self.path):
+            self._runs().mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._runs(), prefix=".probe-") as probe:
+                probe.write(b"\0" * 65536)
+                probe.flush()
+                os.fsync(probe.fileno())
+
+    def begin(self, spec: RunSpec, resources: Resources) -> RunFolder:
+        """An empty folder for a run, whatever an interrupted attempt or an earlier failure left there."""
+        folder = self.folder(spec.run_id)
+        with _translated(self.path):
+            if folder.path.exists():
+                # The record goes first: a kill in the middle of this leaves a run that has not been done.
+                folder.record.unlink(missing_ok=True)
+                shutil.rmtree(folder.path)
+            folder.path.mkdir(parents=True)
+            self.describe(spec, resources)
+        return folder
+
+    def describe(self, spec: RunSpec, resources: Resources) -> None:
+        """Write what is asked for, so that `peftbench exec STORE RUN_ID` can do it."""
+        folder = self.folder(spec.run_id).path
+        with _translated(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
+            _write_whole(folder / "resources.json", resources.model_dump_json(indent=1))
+
+    def put(self, record: Record) -> None:
+        """Publish a record: from this moment the run is over."""
+        with _translated(self.path):
+            _write_whole(self.folder(record.run_id).record, record.model_dump_json(indent=1))
+
+    def get(self, run_id: str) -> Record | None:
+        """The record of a run, None when it has not been done.
+
+        Raises:
+            StoreProblem: the record is damaged or of an unknown schema.
+        """
+        path = self.folder(run_id).record
+        return _read(Record, path) if path.is_file() else None
+
+    def asked(self, run_id: str) -> tuple[RunSpec, Resources]:
+        """What was asked for in a run, and how it was to be done."""
+        folder = self.folder(run_id).path
+        if not (folder / "spec.json").is_file():
+            raise StoreProblem(f"There is no run {run_id!r} in {self.path}.", f"See: peftbench status --store {self.path}")
+        return _read(RunSpec, folder / "spec.json"), _read(Resources, folder / "resources.json")
+
+    def state(self, run_id: str) -> State:
+        """How far a run is."""
+        record = self.get(run_id)
+        if record is not None:
+            return "failed" if record.failure else "done"
+        return "started" if self.folder(run_id).log.exists() else "missing"
+
+    def run_ids(self) -> list[str]:
+        """The ids of all run folders, done or not, sorted."""
+        if not self._runs().is_dir():
+            return []
+        return sorted(path.name for path in self._runs().iterdir() if (path / "spec.json").is_file())
+
+    def records(self) -> list[Record]:
+        """All records, sorted by id."""
+        found = (self.get(run_id) for run_id in self.run_ids())
+        return [record for record in found if record is not None]
+
+    def predictions(self, run_id: str) -> Iterator[Prediction]:
+        """The answered examples of a run."""
+        path = self.folder(run_id).predictions
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield Prediction.model_validate_json(line)
+
+    def frame(self) -> Any:
+        """All records as a `pandas.DataFrame`, one row a run, nested keys joined by dots."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtra("pandas", "frame") from None
+        return pd.json_normalize([record.model_dump(mode="json") for record in self.records()])
+
+    def folder(self, run_id: str) -> RunFolder:
+        """The folder of a run; ids are one plain name, so that no path leaves the store."""
+        if run_id != Path(run_id).name or run_id in {"", ".", ".."}:
+            raise StoreProblem(f"{run_id!r} is not a run id.", f"See: peftbench status --store {self.path}")
+        return RunFolder(self._runs() / run_id)
+
+    def _runs(self) -> Path:
+        return self.path / "runs"
+
+
+def write_lines(path: Path, rows: Iterable[Value]) -> None:
+    """Write values as JSON lines and have them on the disk before returning."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(row.model_dump_json() + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write to a neighbour and rename, so that a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _read(cls: type[T], path: Path) -> T:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data.get("schema_version", SCHEMA)
+        if version != SCHEMA:
+            raise StoreProblem(f"{path} has schema {version}; this version reads {SCHEMA}.", "Install the version that wrote it.")
+        return cls.model_validate_json(path.read_bytes(), strict=True)
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise StoreProblem(f"{path} is damaged: {str(error).splitlines()[0]}.", "Remove the run's folder to run it again.") from error
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Disk errors as a sentence with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreProblem(f"The store {path} cannot be written: {reason}.", "Name another folder with --store.") from error

@@ -1,0 +1,97 @@
+"""Suite files: YAML 1.2, so that `no`, `10:30` and `1e-5` mean what they say; every unknown or doubled key is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from peftbench.errors import InvalidSpec, UnknownName
+from peftbench.spec import EvalSpec, Suite, TrainSpec
+
+_LISTS = ("tasks", "models", "methods", "seeds")
+
+
+def suite_names() -> list[str]:
+    """The suites inside the package."""
+    return sorted(item.name.removesuffix(".yaml") for item in files(__package__).iterdir() if item.name.endswith(".yaml"))
+
+
+def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
+    """Read a suite by file path or by the name of one that ships, and apply `a.b=c` overrides.
+
+    Raises:
+        UnknownName: there is no such suite, or a key is unknown.
+        InvalidSpec: the file is not YAML, holds a key twice, or a value of the wrong kind.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.is_file():
+            raise InvalidSpec(f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites")
+        data = _read_yaml(path.read_text(encoding="utf-8"), name)
+        data.setdefault("name", path.stem)
+    elif name in suite_names():
+        data = _read_yaml((files(__package__) / f"{name}.yaml").read_text(encoding="utf-8"), name)
+        data.setdefault("name", name)
+    else:
+        raise UnknownName("suite", name, suite_names())
+    return build_suite(data, overrides, where=name)
+
+
+def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "the command line") -> Suite:
+    """A suite from plain data and `a.b=c` overrides."""
+    merged: dict[str, Any] = dict(data)
+    for override in overrides:
+        _apply(merged, override)
+    for section, cls in (("train", TrainSpec), ("evaluate", EvalSpec)):
+        if isinstance(merged.get(section), Mapping):
+            # Parsed apart, so that an unknown key is compared with the keys of its own section.
+            merged[section] = cls.parse(merged[section], f"{where}, {section}").model_dump(mode="json")
+    return Suite.parse(merged, where)
+
+
+def parse_scalar(text: str) -> Any:
+    """A value as YAML would read it: `1e-5`, `true`, `null`, `[1, 2]`."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise InvalidSpec(f"{text!r} is not a YAML value.") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InvalidSpec(f"{override!r} is not an override.", "Write it as key=value, for example train.learning_rate=1e-4")
+    if key in _LISTS:
+        items = text.strip("[]").split(",")
+        data[key] = [parse_scalar(item) if key == "seeds" else item.strip() for item in items if item.strip()]
+        return
+    section, _, name = key.partition(".")
+    if not name:
+        data[key] = parse_scalar(text)
+        return
+    if section not in {"train", "evaluate"}:
+        raise UnknownName("section", section, ["train", "evaluate"], f"the override {override!r}")
+    spec = TrainSpec if section == "train" else EvalSpec
+    data[section] = {**data.get(section, {}), spec.aliases.get(name, name): parse_scalar(text)}
+
+
+def _read_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InvalidSpec(f"{where} holds a key twice (line {line}).", "Keep one of them.") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InvalidSpec(f"{where} is not YAML: {error.problem} (line {line}).") from None
+    except YAMLError as error:
+        raise InvalidSpec(f"{where} is not YAML: {error}.") from None
+    if not isinstance(data, dict):
+        raise InvalidSpec(f"{where} holds no suite.", "It needs at least: tasks, models, methods")
+    return data

@@ -1,0 +1,1 @@
+"""The tasks: one file each, its name is the task's name. Files with an underscore are machinery."""

@@ -1,0 +1,77 @@
+"""Readers: from the text a model wrote to an answer, or None when there is none to be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+_EDGES = " \t\r\n.,;:!?\"'`*()[]"
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+
+
+def choice(*words: str) -> Callable[[str], str | None]:
+    """A reader of one of a few answers: the first line, without case and surrounding punctuation, is the whole word.
+
+    Nothing else is accepted: an answer that merely contains a word is not one.
+    """
+    known = {word.casefold(): word for word in words}
+
+    def read(text: str) -> str | None:
+        lines = text.strip().splitlines()
+        return known.get(lines[0].strip(_EDGES).casefold()) if lines else None
+
+    return read
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a data set: their names in the order of their numbers, and the words a model answers with."""
+
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+
+    def word(self, value: object) -> str:
+        """The word of a class given by number or by name.
+
+        Raises:
+            ValueError: the class is not declared.
+        """
+        if isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, int) and 0 <= value < len(self.names):
+            return self.words[value]
+        if isinstance(value, str) and value in self.names:
+            return self.words[self.names.index(value)]
+        declared = ", ".join(f"{number} or {name!r}" for number, name in enumerate(self.names))
+        raise ValueError(f"the label {value!r} is not declared ({declared})")
+
+    def read(self, text: str) -> str | None:
+        """The word a text stands for, None when it is none of them."""
+        return choice(*self.words)(text)
+
+
+def number(text: str) -> str | None:
+    """Reads a text that is a number and nothing else, as a plain decimal."""
+    match = _NUMBER.fullmatch(text.strip(_EDGES.replace(".", "") + "$%").removesuffix("."))
+    return _plain(match.group()) if match else None
+
+
+def number_after(marker: str) -> Callable[[str], str | None]:
+    """A reader of the number behind the last `marker`, up to the end of its line."""
+
+    def read(text: str) -> str | None:
+        _, found, rest = text.rpartition(marker)
+        lines = rest.strip().splitlines()
+        return number(lines[0]) if found and lines else None
+
+    return read
+
+
+def _plain(text: str) -> str | None:
+    try:
+        value = Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
+    return format(value.normalize() + 0, "f")

@@ -1,0 +1,122 @@
+"""Sources of rows: a data set on the hub with its local mirror, or a generator.
+
+A mirror is a folder `ROOT/<mirror>/` with `train.jsonl.gz` and `validation.jsonl.gz` (or `.jsonl`), the columns those
+of the hub. In a mirror `validation` is the evaluated split, whatever the hub calls it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftbench import hub
+from peftbench.errors import DataProblem, MissingExtra
+from peftbench.tasks._task import Row, Split
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set of the hub: id, subset, the names of its splits, and the folder of its local mirror."""
+
+    id: str
+    subset: str | None
+    mirror: str
+    train: str = "train"
+    test: str = "validation"
+    revision: str | None = None
+
+    def identity(self, data_root: str | None) -> str:
+        """`files:<hash>` for a mirror, `hub:<id>@<commit>` for the hub."""
+        if data_root is None:
+            return f"hub:{self.id}/{self.subset or 'default'}@{hub.resolve('dataset', self.id, self.revision)}"
+        digest = hashlib.sha256()
+        for split in ("train", "test"):
+            digest.update(hashlib.sha256(_mirror_file(Path(data_root) / self.mirror, split).read_bytes()).digest())
+        return f"files:{digest.hexdigest()[:16]}"
+
+    def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
+        """All rows of a split.
+
+        Raises:
+            DataProblem: the rows cannot be read, there are none, or the mirror is not the one that was planned with.
+        """
+        if data_root is None:
+            return self._from_hub(split, identity.rpartition("@")[2])
+        if self.identity(data_root) != identity:
+            folder = Path(data_root) / self.mirror
+            raise DataProblem(f"The files in {folder} are not those the run was planned with.", "Plan again: peftbench run")
+        return _read_lines(_mirror_file(Path(data_root) / self.mirror, split))
+
+    def _from_hub(self, split: Split, revision: str) -> list[Row]:
+        try:
+            from datasets import load_dataset
+        except ImportError:
+            raise MissingExtra("datasets", "hub") from None
+        name = self.train if split == "train" else self.test
+        with hub.hub_errors("dataset", self.id, revision):
+            try:
+                table = load_dataset(self.id, self.subset, split=name, revision=revision)
+            except ValueError as error:
+                raise DataProblem(f"The data set {self.id} cannot be read: {str(error).splitlines()[0]}.", "Check subset and split.") from error
+        return _nonempty(list(table), f"{self.id}, split {name}")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Rows made by a pure function of the split."""
+
+    make: Callable[[Split], list[dict[str, Any]]]
+
+    def identity(self, data_root: str | None) -> str:
+        """`generated:<hash>` over the rows themselves, so that a changed generator is another data set."""
+        del data_root
+        text = json.dumps([self.make("train"), self.make("test")], sort_keys=True)
+        return f"generated:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
+        """All rows of a split."""
+        del data_root, identity
+        return list(self.make(split))
+
+
+def _mirror_file(folder: Path, split: Split | str) -> Path:
+    name = "train" if split == "train" else "validation"
+    for suffix in (".jsonl.gz", ".jsonl"):
+        path = folder / (name + suffix)
+        if path.is_file():
+            return path
+    raise DataProblem(f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set.")
+
+
+def _read_lines(path: Path) -> list[Row]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    rows: list[Row] = []
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                rows.append(_parse(line, path, number))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataProblem(f"{path} cannot be read after row {len(rows)}: {error}.", "Copy the file again.") from error
+    return _nonempty(rows, str(path))
+
+
+def _parse(line: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataProblem(f"{path}, row {number} is not JSON: {error.msg}.", "Mend or remove the row.") from error
+    if not isinstance(row, dict):
+        raise DataProblem(f"{path}, row {number} is not an object with columns.", "Mend or remove the row.")
+    return row
+
+
+def _nonempty(rows: list[Row], where: str) -> list[Row]:
+    if not rows:
+        raise DataProblem(f"{where} has no rows.", "Check the source of the task.")
+    return rows

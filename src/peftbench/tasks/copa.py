@@ -1,0 +1,35 @@
+"""COPA: which of two alternatives is the cause or the effect of a premise? (Roemmele et al., 2011; SuperGLUE, 2019)."""
+
+from peftbench.metrics.classification import ACCURACY
+from peftbench.tasks._answer import Labels
+from peftbench.tasks._source import HubDataset
+from peftbench.tasks._task import Example, Row, Task
+
+LABELS = Labels(names=("choice1", "choice2"), words=("1", "2"))
+ASKED = {"cause": "What was the cause?", "effect": "What happened as a result?"}
+
+
+def ask(row: Row) -> Example:
+    """The more plausible of two alternatives; whether cause or effect is asked stands in the question."""
+    return Example(
+        instruction="Choose the more plausible alternative. Answer 1 or 2.",
+        question=f"{row['premise']} {ASKED[row['question']]}\n1: {row['choice1']}\n2: {row['choice2']}",
+        target=LABELS.word(row["label"]),
+    )
+
+
+TASK = Task(
+    source=HubDataset("aps/super_glue", "copa", mirror="copa"),
+    ask=ask,
+    read=LABELS.read,
+    metrics=(ACCURACY,),
+    chance=0.55,
+    category="question answering",
+    licence="BSD-2-Clause",
+    citation="Roemmele, Bejan and Gordon. Choice of Plausible Alternatives. AAAI Spring Symposium 2011.",
+    specimen=(
+        {"premise": "The kettle whistled.", "choice1": "The water boiled.", "choice2": "The cup broke.", "question": "cause", "idx": 0, "label": 0},
+        {"premise": "The boy dropped the egg.", "choice1": "He ate it.", "choice2": "It cracked.", "question": "effect", "idx": 1, "label": 1},
+    ),
+    version=1,
+)

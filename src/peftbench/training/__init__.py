@@ -1,0 +1,1 @@
+"""Training one adapter: batches, the loop, schedules."""

@@ -1,0 +1,92 @@
+"""Which examples stand in which step: decided by the seed alone, so that every method sees the same."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from peftbench.models._chat import Chat, Encoded, Message
+from peftbench.seeding import rng
+from peftbench.spec import TrainSpec
+from peftbench.tasks._task import Example, Item
+
+
+@dataclass(frozen=True)
+class Room:
+    """Tokens a prompt and its answer may take; `answer` of them are kept free for one yet to be written."""
+
+    total: int
+    answer: int | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item as token ids; `encoded` is None when it does not fit the context even without its body."""
+
+    item: Item
+    encoded: Encoded | None
+
+
+def ask(chat: Chat, items: Iterable[Item], room: Room) -> list[Question]:
+    """Encode items for a model."""
+    return [Question(item, chat.encode(_message(item.example), item.example.target, room.total, room.answer)) for item in items]
+
+
+def _message(example: Example) -> Message:
+    return Message(example.instruction, example.body, example.question)
+
+
+def sample(size: int, limit: int | None) -> list[int]:
+    """Row numbers to use when only `limit` of `size` rows are: the same for every seed and method, in file order."""
+    if limit is None or limit >= size:
+        return list(range(size))
+    return sorted(rng(0, "sample").sample(range(size), limit))
+
+
+def split_validation(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:
+    """Cut a validation share off the training questions; rows of one group stay on one side.
+
+    At least one example stays on each side when there are two and `share` is not 0.
+    """
+    sizes = Counter(question.item.group for question in questions)
+    wanted = 0 if share == 0 else max(1, round(share * len(questions)))
+    order = sorted(sizes)
+    rng(seed, "split").shuffle(order)
+    held_out: set[str] = set()
+    count = 0
+    for group in order[:-1]:
+        if count >= wanted:
+            break
+        held_out.add(group)
+        count += sizes[group]
+    train = [question for question in questions if question.item.group not in held_out]
+    return train, [question for question in questions if question.item.group in held_out]
+
+
+def schedule(size: int, spec: TrainSpec, seed: int) -> list[list[int]]:
+    """The examples of every optimiser step, as places in the training list. A last batch may be smaller."""
+    per_epoch = math.ceil(size / spec.effective_batch)
+    total = max(1, round(per_epoch * spec.num_train_epochs))
+    if spec.max_steps is not None:
+        total = min(total, spec.max_steps)
+    generator = rng(seed, "order")
+    steps: list[list[int]] = []
+    while len(steps) < total:
+        steps.extend(_epoch(size, spec.effective_batch, generator))
+    return steps[:total]
+
+
+def fingerprint(steps: Sequence[Sequence[int]], items: Sequence[Item]) -> str:
+    """A hash over the ids of the examples of every step, in order."""
+    text = ";".join(",".join(items[place].id for place in step) for step in steps)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _epoch(size: int, batch: int, generator: random.Random) -> list[list[int]]:
+    order = list(range(size))
+    generator.shuffle(order)
+    return [order[start : start + batch] for start in range(0, size, batch)]

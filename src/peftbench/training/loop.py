@@ -1,0 +1,157 @@
+"""The training loop, in plain sight."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from peftbench.errors import Diverged
+from peftbench.methods._attach import Adapter
+from peftbench.models._batch import pad
+from peftbench.models._chat import Encoded
+from peftbench.seeding import stream_seed
+from peftbench.spec import TrainSpec
+from peftbench.training.optim import adamw, learning_rate_factor
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded examples; `steps` names the training examples of every optimiser step."""
+
+    train: Sequence[Encoded]
+    validation: Sequence[Encoded]
+    steps: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and in what portions the loop runs; nothing here changes what is computed."""
+
+    device: torch.device
+    micro_batch: int
+    log: Path
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the loop did; the adapter holds the weights of `best_step` (or the last) when it returns."""
+
+    first_loss: float
+    last_loss: float
+    tokens: int
+    best_step: int | None
+    best_validation_loss: float | None
+
+
+def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: How) -> Fitted:
+    """Train the adapter in place.
+
+    The loss of a step is the mean over the answer tokens of its whole effective batch, however it is split.
+
+    Raises:
+        Diverged: the loss is not a finite number.
+    """
+    total = len(data.steps)
+    optimizer = adamw(adapter.trainable.values(), spec)
+    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, spec))
+    validate_at = validation_steps(total, spec) if data.validation else set()
+    torch.manual_seed(stream_seed(seed, "dropout"))
+    kept = Kept(spec)
+    losses: list[float] = []
+    with how.log.open("w", encoding="utf-8") as log:
+        for number, places in enumerate(data.steps, start=1):
+            started = time.perf_counter()
+            batch = [data.train[place] for place in places]
+            adapter.module.train()
+            loss = backward(adapter.module, batch, spec, how)
+            norm = nn.utils.clip_grad_norm_(adapter.trainable.values(), spec.max_grad_norm)
+            if not math.isfinite(loss) or not torch.isfinite(norm):
+                raise Diverged(f"The loss of step {number} is {loss}.", "Lower train.learning_rate.")
+            rate = factor.get_last_lr()[0]
+            optimizer.step()
+            factor.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss)
+            line = {"step": number, "loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
+            if number in validate_at:
+                line["validation_loss"] = mean_loss(adapter.module, data.validation, spec, how)
+                kept.offer(number, line["validation_loss"], adapter)
+            line["seconds"] = time.perf_counter() - started
+            log.write(json.dumps(line) + "\n")
+            how.progress("fit", number, total)
+    kept.restore(adapter)
+    tokens = sum(data.train[place].tokens for places in data.steps for place in places)
+    return Fitted(losses[0], losses[-1], tokens, kept.step, kept.loss)
+
+
+class Kept:
+    """The checkpoint that counts: the weights of the lowest validation loss so far, or none when the last step does."""
+
+    def __init__(self, spec: TrainSpec) -> None:
+        self._wanted = spec.checkpoint == "best"
+        self._state: dict[str, torch.Tensor] | None = None
+        self.step: int | None = None
+        self.loss: float | None = None
+
+    def offer(self, step: int, loss: float, adapter: Adapter) -> None:
+        """Keep a copy of the weights if they are the best so far; the earlier of two equals stays."""
+        if self._wanted and (self.loss is None or loss < self.loss):
+            self.step, self.loss, self._state = step, loss, adapter.state()
+
+    def restore(self, adapter: Adapter) -> None:
+        """Put the kept weights back."""
+        if self._state is not None:
+            adapter.restore(self._state)
+
+
+def validation_steps(total: int, spec: TrainSpec) -> set[int]:
+    """Steps (from 1) after which the validation loss is taken; the last one always is."""
+    every = max(1, round(spec.eval_steps * total if spec.eval_steps < 1 else spec.eval_steps))
+    return {*range(every, total + 1, every), total}
+
+
+def backward(module: nn.Module, batch: Sequence[Encoded], spec: TrainSpec, how: How) -> float:
+    """Add the gradients of one effective batch, in micro-batches; return its loss."""
+    answers = sum(len(encoded.answer) for encoded in batch)
+    loss = 0.0
+    for start in range(0, len(batch), how.micro_batch):
+        part = summed_loss(module, batch[start : start + how.micro_batch], spec, how.device) / answers
+        part.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        loss += float(part.detach())
+    return loss
+
+
+@torch.no_grad()
+def mean_loss(module: nn.Module, examples: Sequence[Encoded], spec: TrainSpec, how: How) -> float:
+    """The loss over the answer tokens of all examples, without dropout."""
+    module.eval()
+    total = 0.0
+    for start in range(0, len(examples), how.micro_batch):
+        total += float(summed_loss(module, examples[start : start + how.micro_batch], spec, how.device))
+    return total / sum(len(encoded.answer) for encoded in examples)
+
+
+def summed_loss(module: nn.Module, batch: Sequence[Encoded], spec: TrainSpec, device: torch.device) -> torch.Tensor:
+    """Cross-entropy summed over the answer tokens of a batch.
+
+    Rows are padded on the left, so every answer ends in the last column and logits are needed for the tail alone.
+    """
+    padded = pad([(*encoded.prompt, *encoded.answer) for encoded in batch], device)
+    tail = max(len(encoded.answer) for encoded in batch)
+    labels = padded.input_ids[:, -tail:].clone()
+    for row, encoded in enumerate(batch):
+        labels[row, : tail - len(encoded.answer)] = -100
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
+        logits = module(**padded.inputs(), use_cache=False, logits_to_keep=tail + 1).logits
+    predicted = logits[:, -tail - 1 : -1].float()
+    return nn.functional.cross_entropy(predicted.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
