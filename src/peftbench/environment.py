@@ -9,7 +9,17 @@ from pathlib import Path
 from peftbench._version import __version__
 from peftbench.record import Environment
 
-_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "huggingface_hub", "safetensors", "tokenizers", "numpy")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+)
 
 
 def describe(device: str, threads: int) -> Environment:

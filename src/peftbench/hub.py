@@ -23,8 +23,21 @@ def resolve(kind: Kind, name: str, revision: str | None) -> str:
         raise MissingExtra("huggingface_hub", "hub") from None
     api = HfApi()
     with hub_errors(kind, name, revision):
-        info = api.dataset_info(name, revision=revision) if kind == "dataset" else api.model_info(name, revision=revision)
+        info = (
+            api.dataset_info(name, revision=revision) if kind == "dataset" else api.model_info(name, revision=revision)
+        )
+        if info.gated:
+            # Anybody may ask what a gated repository is; its files are for those with access.
+            api.auth_check(name, repo_type=kind)
         return str(info.sha)
+
+
+def file_names(kind: Kind, name: str, commit: str) -> list[str]:
+    """The paths of all files of a commit."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(kind, name, commit):
+        return HfApi().list_repo_files(name, repo_type=kind, revision=commit)
 
 
 @contextlib.contextmanager
@@ -39,13 +52,18 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise problem(f"The {kind} {name} is gated.", "Ask for access on its page and set HF_TOKEN.") from error
     except errors.RevisionNotFoundError as error:
-        raise problem(f"The {kind} {name} has no revision {revision!r}.", "Name a branch, tag or commit of it.") from error
+        raise problem(
+            f"The {kind} {name} has no revision {revision!r}.", "Name a branch, tag or commit of it."
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise problem(f"There is no {kind} {name} on the hub.", _elsewhere(kind)) from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
         raise problem(f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except errors.HFValidationError as error:
+        raise problem(f"{name!r} is not the id of a {kind}.", f"Write it as owner/name. {_elsewhere(kind)}") from error
+    except errors.HfHubHTTPError.__bases__ as error:
+        # The bases are OSError and the base error of the HTTP library in use, which differs between hub versions.
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise problem(f"The {kind} {name}{at} cannot be fetched: {reason}.", _elsewhere(kind)) from error
 
 

@@ -51,7 +51,7 @@ def load(family: Family, name: str) -> Member:
     """
     if name.endswith(".py"):
         return _from_path(family, Path(name))
-    canonical = name.replace("-", "_").lower()
+    canonical = _canonical(name)
     if canonical in _files(family):
         module = importlib.import_module(f"peftbench.{family}.{canonical}")
         return _member(family, canonical, module)
@@ -66,12 +66,19 @@ def _files(family: Family) -> list[str]:
 
 
 def _entry_points(family: Family) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"peftbench.{family}")}
+    return {_canonical(point.name): point for point in entry_points(group=f"peftbench.{family}")}
+
+
+def _canonical(name: str) -> str:
+    """One spelling for `LoRA`, `lora`, `prompt-tuning` and `prompt_tuning`."""
+    return name.replace("-", "_").lower()
 
 
 def _from_path(family: Family, path: Path) -> Member:
     if not path.is_file():
-        raise UsageError(f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}")
+        raise UsageError(
+            f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}"
+        )
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     # The content is part of the module's name: an edited file is another module, the same file the same one.
     module_name = f"peftbench_file_{path.stem}_{content}"
@@ -90,7 +97,9 @@ def _import_file(module_name: str, path: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[module_name]
         line = _line_in(error, path)
-        raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}.", "Mend the file; nothing was run.") from error
+        raise UsageError(
+            f"{path}, line {line}: {type(error).__name__}: {error}.", "Mend the file; nothing was run."
+        ) from error
     return module
 
 
@@ -109,14 +118,23 @@ def _from_entry_point(family: Family, point: EntryPoint) -> Member:
     try:
         module = importlib.import_module(point.module)
     except Exception as error:
-        raise UsageError(f"The installed {family.removesuffix('s')} {point.name!r} ({point.module}) fails: {error}.") from error
-    return _member(family, point.name, module, plugin=f"{point.dist.name} {point.dist.version}" if point.dist else point.module)
+        raise UsageError(
+            f"The installed {family.removesuffix('s')} {point.name!r} ({point.module}) fails: {error}.",
+            "Mend or remove the package that offers it.",
+        ) from error
+    return _member(
+        family, _canonical(point.name), module, plugin=f"{point.dist.name} {point.dist.version}" if point.dist else point.module
+    )
 
 
-def _member(family: Family, name: str, module: ModuleType, plugin: str | None = None, file: str | None = None) -> Member:
+def _member(
+    family: Family, name: str, module: ModuleType, plugin: str | None = None, file: str | None = None
+) -> Member:
     constant = CONSTANT[family]
     if not hasattr(module, constant):
         where = file or module.__name__
-        raise UsageError(f"{where} has no {constant}.", f"A file with a {family.removesuffix('s')} ends with: {constant} = ...")
+        raise UsageError(
+            f"{where} has no {constant}.", f"A file with a {family.removesuffix('s')} ends with: {constant} = ..."
+        )
     about = (module.__doc__ or "").strip().partition("\n")[0]
     return Member(name, getattr(module, constant), about, plugin, file)

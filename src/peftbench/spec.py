@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
@@ -39,9 +39,11 @@ class Value(BaseModel):
             InvalidSpec: a value is missing or of the wrong kind.
         """
         try:
-            text = json.dumps(_canonical_keys(data, cls.aliases, where))
+            text = json.dumps(_canonical_keys(data, cls.aliases, where), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise InvalidSpec(f"{where} holds a value that JSON cannot express: {error}.") from error
+            raise InvalidSpec(
+                f"{where} holds a value that JSON cannot express: {error}.", "Use text, numbers, lists and mappings."
+            ) from error
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
@@ -64,14 +66,25 @@ def _canonical_keys(data: Mapping[str, Any], aliases: Mapping[str, str], where: 
     return result
 
 
-def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> Exception:
+def _explain(error: ValidationError, cls: type[Value], where: str) -> Exception:
     """The first problem pydantic found, as a sentence."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"] if not _is_union_branch(part))
     if first["type"] == "extra_forbidden":
-        return UnknownName("key", str(first["loc"][-1]), cls.model_fields, where)
+        owner = _owner(cls, first["loc"][:-1])
+        return UnknownName("key", str(first["loc"][-1]), {*owner.model_fields, *owner.aliases}, where)
     got = "" if first["type"] == "missing" else f" (got {first['input']!r})"
-    return InvalidSpec(f"{where}: {path or 'value'}: {first['msg'].removeprefix('Value error, ')}{got}.")
+    message = first["msg"].removeprefix("Value error, ")
+    return InvalidSpec(f"{where}: {path or 'value'}: {message}{got}.", "Correct or remove it.")
+
+
+def _owner(cls: type[Value], path: Iterable[str | int]) -> type[Value]:
+    """The value at a place inside another one: the part of its declared type that is a value."""
+    for part in path:
+        field = cls.model_fields.get(str(part))
+        parts = () if field is None else (field.annotation, *get_args(field.annotation))
+        cls = next((kind for kind in parts if isinstance(kind, type) and issubclass(kind, Value)), cls)
+    return cls
 
 
 def _is_union_branch(part: str | int) -> bool:

@@ -87,7 +87,9 @@ class Stages:
             return [], []
         train, held_out = split_validation(questions, spec.validation_share, seed)
         if not any(question.encoded for question in train):
-            raise DataProblem("No training example fits the context of the model.", "Take a model with a longer context.")
+            raise DataProblem(
+                "No training example fits the context of the model.", "Take a model with a longer context."
+            )
         return train, held_out
 
     def count(self, adapter: Adapter, base: LoadedModel) -> None:
@@ -134,7 +136,9 @@ class Stages:
         )
         prompts = [encoded.prompt for encoded in _encoded(questions)]
         with meter("predict", base.device) as reading:
-            ids = greedy(adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total))
+            ids = greedy(
+                adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total)
+            )
         written = iter(ids)
         texts = [base.chat.decode(next(written)) if question.encoded else None for question in questions]
         answered = Answered(split, questions, texts, sum(len(row) + 1 for row in ids), reading)

@@ -118,7 +118,9 @@ class Store:
         """What was asked for in a run, and how it was to be done."""
         folder = self.folder(run_id).path
         if not (folder / "spec.json").is_file():
-            raise StoreProblem(f"There is no run {run_id!r} in {self.path}.", f"See: peftbench status --store {self.path}")
+            raise StoreProblem(
+                f"There is no run {run_id!r} in {self.path}.", f"See: peftbench status --store {self.path}"
+            )
         return _read(RunSpec, folder / "spec.json"), _read(Resources, folder / "resources.json")
 
     def state(self, run_id: str) -> State:
@@ -140,11 +142,20 @@ class Store:
         return [record for record in found if record is not None]
 
     def predictions(self, run_id: str) -> Iterator[Prediction]:
-        """The answered examples of a run."""
+        """The answered examples of a run.
+
+        Raises:
+            StoreProblem: there are none, or the file is damaged.
+        """
         path = self.folder(run_id).predictions
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield Prediction.model_validate_json(line)
+        try:
+            with path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    yield Prediction.model_validate_json(line)
+        except OSError as error:
+            raise StoreProblem(f"{path} cannot be read: {error.strerror}.", "A failed run has none.") from error
+        except ValueError as error:
+            raise StoreProblem(f"{path} is damaged.", "Remove the run's folder to run it again.") from error
 
     def frame(self) -> Any:
         """All records as a `pandas.DataFrame`, one row a run, nested keys joined by dots."""
@@ -191,10 +202,16 @@ def _read(cls: type[T], path: Path) -> T:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = data.get("schema_version", SCHEMA)
         if version != SCHEMA:
-            raise StoreProblem(f"{path} has schema {version}; this version reads {SCHEMA}.", "Install the version that wrote it.")
+            raise StoreProblem(
+                f"{path} has schema {version}; this version reads {SCHEMA}.", "Install the version that wrote it."
+            )
         return cls.model_validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        raise StoreProblem(f"{path} cannot be read: {error.strerror}.", "Check who may read it.") from error
     except (ValidationError, ValueError, AttributeError) as error:
-        raise StoreProblem(f"{path} is damaged: {str(error).splitlines()[0]}.", "Remove the run's folder to run it again.") from error
+        raise StoreProblem(
+            f"{path} is damaged: {str(error).splitlines()[0]}.", "Remove the run's folder to run it again."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -204,4 +221,6 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise StoreProblem(f"The store {path} cannot be written: {reason}.", "Name another folder with --store.") from error
+        raise StoreProblem(
+            f"The store {path} cannot be written: {reason}.", "Name another folder with --store."
+        ) from error

@@ -29,7 +29,9 @@ class Workbench:
         member = registry.load("tasks", resources.task_file or ref.name)
         task: Task = member.value
         if (task.version, member.plugin) != (ref.version, ref.plugin):
-            raise DataProblem(f"The task {ref.name} is not the one the run was planned with.", "Plan again: peftbench run")
+            raise DataProblem(
+                f"The task {ref.name} is not the one the run was planned with.", "Plan again: peftbench run"
+            )
         return task
 
     def method(self, ref: MethodRef, resources: Resources) -> Method:
@@ -37,7 +39,9 @@ class Workbench:
         member = registry.load("methods", resources.method_file or ref.name)
         method = build(member.name, member.value, ref.settings)
         if (method.version, member.plugin) != (ref.version, ref.plugin):
-            raise DataProblem(f"The method {ref.name} is not the one the run was planned with.", "Plan again: peftbench run")
+            raise DataProblem(
+                f"The method {ref.name} is not the one the run was planned with.", "Plan again: peftbench run"
+            )
         return method
 
     def base(self, ref: ModelRef, resources: Resources) -> LoadedModel:
@@ -47,7 +51,9 @@ class Workbench:
             self.drop_base()
             facts = find(resources.model_folder or ref.name, ref.revision)
             if facts.revision != ref.revision:
-                raise ModelProblem(f"The files of {ref.name} are not those the run was planned with.", "Plan again: peftbench run")
+                raise ModelProblem(
+                    f"The files of {ref.name} are not those the run was planned with.", "Plan again: peftbench run"
+                )
             self._base = (key, load(ref, facts, pick_device(resources.device)))
         return self._base[1]
 

@@ -23,7 +23,10 @@ class Decoding:
 
 
 def greedy(
-    module: nn.Module, prompts: Sequence[Sequence[int]], how: Decoding, progress: Callable[[int, int], None] = lambda done, total: None
+    module: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    how: Decoding,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[list[int]]:
     """The most likely continuation of every prompt, token by token, in the order of the prompts.
 
@@ -49,7 +52,12 @@ def _decode(prompts: Sequence[Sequence[int]], module: nn.Module, how: Decoding) 
     with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
         for _ in range(how.max_new_tokens):
             output = module(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
             )
             cache = output.past_key_values
             chosen = output.logits[:, -1].argmax(dim=-1)

@@ -91,7 +91,9 @@ def _bits(value: torch.Tensor) -> tuple[int, int]:
     return int(bits[::2].sum(dtype=torch.int64)), int(bits[1::2].sum(dtype=torch.int64))
 
 
-def _trainable(method: Method, module: nn.Module, own: dict[nn.Parameter, str], declared: set[str]) -> dict[str, nn.Parameter]:
+def _trainable(
+    method: Method, module: nn.Module, own: dict[nn.Parameter, str], declared: set[str]
+) -> dict[str, nn.Parameter]:
     name = type(method).__name__
     found = {key: value for key, value in module.named_parameters() if value.requires_grad}
     if bool(found) != method.trains:
@@ -99,7 +101,9 @@ def _trainable(method: Method, module: nn.Module, own: dict[nn.Parameter, str], 
         raise MethodProblem(f"{name} {state}.", "Check which parameters require gradients after `attach`.")
     unfrozen = [own[value] for value in found.values() if value in own and own[value] not in declared]
     if unfrozen:
-        raise MethodProblem(f"{name} leaves {unfrozen[0]!r} of the base unfrozen.", "Freeze it, or name it in `changes`.")
+        raise MethodProblem(
+            f"{name} leaves {unfrozen[0]!r} of the base unfrozen.", "Freeze it, or name it in `changes`."
+        )
     return found
 
 

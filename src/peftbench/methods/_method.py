@@ -15,6 +15,7 @@ by the machinery in `_attach.py`, so that a method says only what is its own.
 from __future__ import annotations
 
 import dataclasses
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,26 +35,26 @@ class Facts(Protocol):
     """What a method may know of a model before it is loaded."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def revision(self) -> str: ...  # noqa: D102
+    def revision(self) -> str: ...
     @property
-    def model_type(self) -> str: ...  # noqa: D102
+    def model_type(self) -> str: ...
     @property
-    def context(self) -> int: ...  # noqa: D102
+    def context(self) -> int: ...
     @property
-    def hidden_size(self) -> int: ...  # noqa: D102
+    def hidden_size(self) -> int: ...
     @property
-    def roles(self) -> Mapping[str, tuple[str, ...]]: ...  # noqa: D102
+    def roles(self) -> Mapping[str, tuple[str, ...]]: ...
 
 
 class Base(Protocol):
     """A loaded, frozen model that a method is attached to."""
 
     @property
-    def model(self) -> nn.Module: ...  # noqa: D102
+    def model(self) -> nn.Module: ...
     @property
-    def facts(self) -> Facts: ...  # noqa: D102
+    def facts(self) -> Facts: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ class Method(ABC):
         from safetensors.torch import save_file
 
         del base
-        trained = {name: value.detach().contiguous() for name, value in module.named_parameters() if value.requires_grad}
+        trained = {
+            name: value.detach().contiguous() for name, value in module.named_parameters() if value.requires_grad
+        }
         save_file(trained, folder / "adapter.safetensors")
 
     def load(self, module: nn.Module, base: Base, folder: Path) -> None:
@@ -115,8 +118,10 @@ class Method(ABC):
         saved = load_file(folder / "adapter.safetensors")
         own = {name: value for name, value in module.named_parameters() if value.requires_grad}
         if set(saved) != set(own):
-            odd = sorted(set(saved) ^ set(own))[0]
-            raise MethodProblem(f"The adapter in {folder} does not belong to this method: {odd!r}.", "Check the settings.")
+            odd = min(set(saved) ^ set(own))
+            raise MethodProblem(
+                f"The adapter in {folder} does not belong to this method: {odd!r}.", "Check the settings."
+            )
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(saved[name])
@@ -135,18 +140,23 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
         MethodProblem: a value is of the wrong kind, or `cls` is not a method.
     """
     if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
-        raise MethodProblem(f"METHOD of {name} is not a dataclass that extends Method.", "See: peftbench new method mine.py")
+        raise MethodProblem(
+            f"METHOD of {name} is not a dataclass that extends Method.", "See: peftbench new method mine.py"
+        )
     known = [field.name for field in dataclasses.fields(cls)]
     for key in settings:
         if key not in known:
             raise UnknownName("hyperparameter", key, known, f"method {name}")
     try:
-        method: Method = TypeAdapter(cls).validate_python(dict(settings))
+        text = json.dumps(dict(settings), allow_nan=False)
+        method: Method = TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         message = first["msg"].removeprefix("Value error, ")
-        raise MethodProblem(f"Method {name}: {where}: {message} (got {first['input']!r}).", f"See: peftbench show method {name}") from None
-    except TypeError as error:
+        raise MethodProblem(
+            f"Method {name}: {where}: {message} (got {first['input']!r}).", f"See: peftbench show method {name}"
+        ) from None
+    except (TypeError, ValueError) as error:
         raise MethodProblem(f"Method {name} cannot be built: {error}.", "Does it define `attach`?") from error
     return method

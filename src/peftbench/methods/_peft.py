@@ -82,7 +82,9 @@ def layers(facts: Facts, roles: Iterable[str]) -> list[str]:
     names: list[str] = []
     for role in roles:
         if role not in facts.roles:
-            raise MethodProblem(f"{facts.model_type} has no layers in the role {role!r}.", f"It has: {', '.join(facts.roles)}.")
+            raise MethodProblem(
+                f"{facts.model_type} has no layers in the role {role!r}.", f"It has: {', '.join(facts.roles)}."
+            )
         names.extend(name for name in facts.roles[role] if name not in names)
     return names
 

@@ -50,7 +50,11 @@ class VirtualTokens(nn.Module):
             own = torch.arange(self.count, device=positions.device).expand(rows, -1)
             positions = torch.cat([own, positions], dim=1)
         output = self.base(
-            inputs_embeds=embedded, attention_mask=mask, position_ids=positions, past_key_values=past_key_values, **options
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=past_key_values,
+            **options,
         )
         if first and output.logits.shape[1] > input_ids.shape[1]:
             output.logits = output.logits[:, self.count :]

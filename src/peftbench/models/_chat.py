@@ -92,7 +92,9 @@ class Chat:
     def _render(self, messages: list[dict[str, str]], *, prompt: bool) -> str:
         # Templates that know no thinking ignore the argument; those that do must answer at once.
         return str(
-            self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False)
+            self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False
+            )
         )
 
     def _find_end(self) -> int:

@@ -58,7 +58,9 @@ def find(name: str, revision: str | None = None) -> ModelFacts:
     if path.is_dir():
         return _in_folder(path)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelProblem(f"There is no model {name!r}.", f"Give a folder, a hub id (owner/name), or: {', '.join(embedded_names())}.")
+        raise ModelProblem(
+            f"There is no model {name!r}.", f"Give a folder, a hub id (owner/name), or: {', '.join(embedded_names())}."
+        )
     return _on_hub(name, revision)
 
 
@@ -85,7 +87,9 @@ def _in_folder(folder: Path) -> ModelFacts:
     packed = gguf_file(folder)
     if packed is None and not list(folder.glob("*.safetensors")):
         pickled = list(folder.glob("*.bin"))
-        fix = "Convert its .bin files to safetensors." if pickled else "Copy the *.safetensors (or *.gguf) files as well."
+        fix = (
+            "Convert its .bin files to safetensors." if pickled else "Copy the *.safetensors (or *.gguf) files as well."
+        )
         raise ModelProblem(f"The folder {folder} has no weights as safetensors.", fix)
     resolved = folder.resolve()
     name = _gguf_name(packed) if packed else resolved.name
@@ -99,6 +103,11 @@ def _gguf_name(packed: Path) -> str:
 
 def _on_hub(name: str, revision: str | None) -> ModelFacts:
     commit = hub.resolve("model", name, revision)
+    names = hub.file_names("model", name, commit)
+    if "config.json" not in names:
+        raise ModelProblem(f"The model {name} has no config.json.", "Name a model saved with save_pretrained.")
+    if not any(file.endswith(".safetensors") for file in names):
+        raise ModelProblem(f"The model {name} has no weights as safetensors.", "Name a revision or a model that has them.")
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -122,7 +131,9 @@ def _facts(config: Mapping[str, Any], *, name: str, revision: str, folder: Path 
     model_type = config["model_type"]
     if model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ModelProblem(f"The model {name} is of the family {model_type!r}, which has no role map.", f"Mapped: {known}.")
+        raise ModelProblem(
+            f"The model {name} is of the family {model_type!r}, which has no role map.", f"Mapped: {known}."
+        )
 
     def first(*keys: str) -> int:
         return next((int(config[key]) for key in keys if config.get(key) is not None), 0)

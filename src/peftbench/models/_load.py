@@ -57,7 +57,9 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
                 source, dtype=getattr(torch, ref.dtype), use_safetensors=True, attn_implementation="sdpa", **options
             )
         except (ValueError, RuntimeError, KeyError) as error:
-            raise ModelProblem(f"The model {ref.name} cannot be loaded: {str(error).splitlines()[0]}", "Check its files.") from error
+            raise ModelProblem(
+                f"The model {ref.name} cannot be loaded: {str(error).splitlines()[0]}", "Check its files."
+            ) from error
     model.requires_grad_(requires_grad=False)
     model.eval()
     model.to(device)

@@ -11,10 +11,17 @@ from collections.abc import Mapping
 Roles = Mapping[str, tuple[str, ...]]
 
 
-def _roles(  # noqa: PLR0913 - one parameter a role
+def _roles(
     qkv: tuple[str, str, str], output: str, up: str, down: str, norm: tuple[str, ...], gate: str | None = None
 ) -> Roles:
-    named = {"query": (qkv[0],), "key": (qkv[1],), "value": (qkv[2],), "output": (output,), "up": (up,), "down": (down,)}
+    named = {
+        "query": (qkv[0],),
+        "key": (qkv[1],),
+        "value": (qkv[2],),
+        "output": (output,),
+        "up": (up,),
+        "down": (down,),
+    }
     return {**named, "norm": norm, **({"gate": (gate,)} if gate else {})}
 
 
@@ -44,4 +51,3 @@ ARCHITECTURES: Mapping[str, Roles] = {
     ),
     "opt": _roles(_SPLIT, "out_proj", "fc1", "fc2", ("self_attn_layer_norm", "final_layer_norm")),
 }
-

@@ -70,7 +70,7 @@ def scores(records: Iterable[Record]) -> list[Score]:
         spec = record.spec
         place = (spec.task.name, spec.model.name, spec.method.name)
         groups.setdefault(place, {}).setdefault(_without_seed(record), []).append(record)
-    result = []
+    result: list[Score] = []
     for (task, model, method), variants in sorted(groups.items()):
         labels = _labels(method, list(variants))
         result.extend(_score(task, model, label, rows) for label, rows in zip(labels, variants.values(), strict=True))

@@ -1,4 +1,4 @@
-"""Suite files: YAML 1.2, so that `no`, `10:30` and `1e-5` mean what they say; every unknown or doubled key is an error."""
+"""Suite files: YAML 1.2, so that `no`, `10:30` and `1e-5` mean what they say; unknown and doubled keys are errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _LISTS = ("tasks", "models", "methods", "seeds")
 
 def suite_names() -> list[str]:
     """The suites inside the package."""
-    return sorted(item.name.removesuffix(".yaml") for item in files(__package__).iterdir() if item.name.endswith(".yaml"))
+    return sorted(
+        item.name.removesuffix(".yaml") for item in files(__package__).iterdir() if item.name.endswith(".yaml")
+    )
 
 
 def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
@@ -32,8 +34,10 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         if not path.is_file():
-            raise InvalidSpec(f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites")
-        data = _read_yaml(path.read_text(encoding="utf-8"), name)
+            raise InvalidSpec(
+                f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites"
+            )
+        data = _read_yaml(_read_text(path), name)
         data.setdefault("name", path.stem)
     elif name in suite_names():
         data = _read_yaml((files(__package__) / f"{name}.yaml").read_text(encoding="utf-8"), name)
@@ -60,15 +64,17 @@ def parse_scalar(text: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise InvalidSpec(f"{text!r} is not a YAML value.") from error
+        raise InvalidSpec(f"{text!r} is not a YAML value.", "Put it in quotes if it is text.") from error
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise InvalidSpec(f"{override!r} is not an override.", "Write it as key=value, for example train.learning_rate=1e-4")
-    if key in _LISTS:
-        items = text.strip("[]").split(",")
+        raise InvalidSpec(
+            f"{override!r} is not an override.", "Write it as key=value, for example train.learning_rate=1e-4"
+        )
+    if key in _LISTS and not text.startswith("["):
+        items = text.split(",")
         data[key] = [parse_scalar(item) if key == "seeds" else item.strip() for item in items if item.strip()]
         return
     section, _, name = key.partition(".")
@@ -78,7 +84,18 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if section not in {"train", "evaluate"}:
         raise UnknownName("section", section, ["train", "evaluate"], f"the override {override!r}")
     spec = TrainSpec if section == "train" else EvalSpec
-    data[section] = {**data.get(section, {}), spec.aliases.get(name, name): parse_scalar(text)}
+    written = data.get(section)
+    if written is None or isinstance(written, Mapping):
+        canonical = spec.aliases.get(name, name)
+        kept = {old: value for old, value in (written or {}).items() if spec.aliases.get(old, old) != canonical}
+        data[section] = {**kept, canonical: parse_scalar(text)}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"{path} cannot be read: {error}.", "Give the path of a YAML file in UTF-8.") from error
 
 
 def _read_yaml(text: str, where: str) -> dict[str, Any]:
@@ -89,9 +106,9 @@ def _read_yaml(text: str, where: str) -> dict[str, Any]:
         raise InvalidSpec(f"{where} holds a key twice (line {line}).", "Keep one of them.") from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InvalidSpec(f"{where} is not YAML: {error.problem} (line {line}).") from None
+        raise InvalidSpec(f"{where} is not YAML: {error.problem} (line {line}).", "Mend that line.") from None
     except YAMLError as error:
-        raise InvalidSpec(f"{where} is not YAML: {error}.") from None
+        raise InvalidSpec(f"{where} is not YAML: {str(error).splitlines()[0]}.", "Mend the file.") from None
     if not isinstance(data, dict):
         raise InvalidSpec(f"{where} holds no suite.", "It needs at least: tasks, models, methods")
     return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 _EDGES = " \t\r\n.,;:!?\"'`*()[]"
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
@@ -69,9 +69,9 @@ def number_after(marker: str) -> Callable[[str], str | None]:
     return read
 
 
-def _plain(text: str) -> str | None:
-    try:
-        value = Decimal(text.replace(",", ""))
-    except InvalidOperation:
-        return None
-    return format(value.normalize() + 0, "f")
+def _plain(text: str) -> str:
+    """Without exponent, plus sign or idle zeros; every digit is kept, however many there are."""
+    value = Decimal(text.replace(",", ""))
+    digits = format(value, "f")
+    plain = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return plain if value else "0"

@@ -35,10 +35,8 @@ class HubDataset:
         """`files:<hash>` for a mirror, `hub:<id>@<commit>` for the hub."""
         if data_root is None:
             return f"hub:{self.id}/{self.subset or 'default'}@{hub.resolve('dataset', self.id, self.revision)}"
-        digest = hashlib.sha256()
-        for split in ("train", "test"):
-            digest.update(hashlib.sha256(_mirror_file(Path(data_root) / self.mirror, split).read_bytes()).digest())
-        return f"files:{digest.hexdigest()[:16]}"
+        folder = Path(data_root) / self.mirror
+        return _files_identity(_mirror_file(folder, "train"), _mirror_file(folder, "test"))
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split.
@@ -49,22 +47,54 @@ class HubDataset:
         if data_root is None:
             return self._from_hub(split, identity.rpartition("@")[2])
         if self.identity(data_root) != identity:
-            folder = Path(data_root) / self.mirror
-            raise DataProblem(f"The files in {folder} are not those the run was planned with.", "Plan again: peftbench run")
+            raise _changed(Path(data_root) / self.mirror)
         return _read_lines(_mirror_file(Path(data_root) / self.mirror, split))
 
     def _from_hub(self, split: Split, revision: str) -> list[Row]:
         try:
-            from datasets import load_dataset
+            from datasets import load_dataset_builder
+            from datasets.exceptions import DatasetsError
         except ImportError:
             raise MissingExtra("datasets", "hub") from None
         name = self.train if split == "train" else self.test
         with hub.hub_errors("dataset", self.id, revision):
             try:
-                table = load_dataset(self.id, self.subset, split=name, revision=revision)
-            except ValueError as error:
-                raise DataProblem(f"The data set {self.id} cannot be read: {str(error).splitlines()[0]}.", "Check subset and split.") from error
+                builder = load_dataset_builder(self.id, self.subset, revision=revision)
+                if builder.hash != revision:
+                    # When the hub cannot be reached, the library takes what it has cached of any other commit.
+                    raise DataProblem(
+                        f"Commit {revision} of {self.id} cannot be reached; the cache holds another one.",
+                        "Try again, or use a local mirror: --data-root DIR",
+                    )
+                builder.download_and_prepare()
+                table = builder.as_dataset(split=name)
+            except (ValueError, DatasetsError) as error:
+                if isinstance(error, OSError):
+                    raise
+                reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+                raise DataProblem(
+                    f"The data set {self.id} cannot be read: {reason}.", "Check subset and split."
+                ) from error
         return _nonempty(list(table), f"{self.id}, split {name}")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Two files of one's own, JSON lines, plain or gzipped: one to train on, one to be evaluated on."""
+
+    train: Path
+    test: Path
+
+    def identity(self, data_root: str | None) -> str:
+        """`files:<hash>` of the content, wherever the files lie."""
+        del data_root
+        return _files_identity(self.train, self.test)
+
+    def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
+        """All rows of a split."""
+        if self.identity(data_root) != identity:
+            raise _changed(self.train.parent)
+        return _read_lines(self.train if split == "train" else self.test)
 
 
 @dataclass(frozen=True)
@@ -85,13 +115,28 @@ class Generated:
         return list(self.make(split))
 
 
-def _mirror_file(folder: Path, split: Split | str) -> Path:
+def _files_identity(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise DataProblem(f"There is no file {path}.", "Check the source of the task.")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return f"files:{digest.hexdigest()[:16]}"
+
+
+def _changed(folder: Path) -> DataProblem:
+    return DataProblem(f"The files in {folder} are not those the run was planned with.", "Plan again: peftbench run")
+
+
+def _mirror_file(folder: Path, split: Split) -> Path:
     name = "train" if split == "train" else "validation"
     for suffix in (".jsonl.gz", ".jsonl"):
         path = folder / (name + suffix)
         if path.is_file():
             return path
-    raise DataProblem(f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set.")
+    raise DataProblem(
+        f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set."
+    )
 
 
 def _read_lines(path: Path) -> list[Row]:

@@ -95,10 +95,14 @@ def _item(task: Task, row: Row, place: str) -> Item:
         example = task.ask(row)
     except KeyError as error:
         columns = ", ".join(sorted(row))
-        raise DataProblem(f"Row {place} has no column {error}; it has: {columns}.", "Check the source of the task.") from None
-    except ValueError as error:
+        raise DataProblem(
+            f"Row {place} has no column {error}; it has: {columns}.", "Check the source of the task."
+        ) from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataProblem(f"Row {place}: {error}.", "Check the source of the task.") from None
     reference = task.read(example.target)
     if reference is None:
-        raise DataProblem(f"Row {place}: the task cannot read its own target {example.target!r}.", "Mend `read` or `ask`.")
+        raise DataProblem(
+            f"Row {place}: the task cannot read its own target {example.target!r}.", "Mend `read` or `ask`."
+        )
     return Item(place, example, reference)

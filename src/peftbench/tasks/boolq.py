@@ -29,7 +29,12 @@ TASK = Task(
     licence="CC-BY-SA-3.0",
     citation="Clark et al. BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions. NAACL 2019.",
     specimen=(
-        {"question": "is the old bridge still in use", "passage": "The old bridge carries trams today.", "idx": 0, "label": 1},
+        {
+            "question": "is the old bridge still in use",
+            "passage": "The old bridge carries trams today.",
+            "idx": 0,
+            "label": 1,
+        },
         {"question": "do owls hunt at noon", "passage": "Most owls hunt between dusk and dawn.", "idx": 1, "label": 0},
     ),
     version=1,

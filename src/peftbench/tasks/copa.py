@@ -28,8 +28,22 @@ TASK = Task(
     licence="BSD-2-Clause",
     citation="Roemmele, Bejan and Gordon. Choice of Plausible Alternatives. AAAI Spring Symposium 2011.",
     specimen=(
-        {"premise": "The kettle whistled.", "choice1": "The water boiled.", "choice2": "The cup broke.", "question": "cause", "idx": 0, "label": 0},
-        {"premise": "The boy dropped the egg.", "choice1": "He ate it.", "choice2": "It cracked.", "question": "effect", "idx": 1, "label": 1},
+        {
+            "premise": "The kettle whistled.",
+            "choice1": "The water boiled.",
+            "choice2": "The cup broke.",
+            "question": "cause",
+            "idx": 0,
+            "label": 0,
+        },
+        {
+            "premise": "The boy dropped the egg.",
+            "choice1": "He ate it.",
+            "choice2": "It cracked.",
+            "question": "effect",
+            "idx": 1,
+            "label": 1,
+        },
     ),
     version=1,
 )

@@ -40,7 +40,10 @@ TASK = Task(
             "question": "A shelf holds 12 jars. Mia adds 2 rows of 4 jars. How many jars are there now?",
             "answer": "Mia adds 2*4 = <<2*4=8>>8 jars.\nThere are 12+8 = <<12+8=20>>20 jars.\n#### 20",
         },
-        {"question": "Tea costs $3 a cup and Ben buys 5. What does he pay?", "answer": "He pays 3*5 = $<<3*5=15>>15.\n#### 15"},
+        {
+            "question": "Tea costs $3 a cup and Ben buys 5. What does he pay?",
+            "answer": "He pays 3*5 = $<<3*5=15>>15.\n#### 15",
+        },
     ),
     version=1,
     max_new_tokens=256,

@@ -29,8 +29,18 @@ TASK = Task(
     licence="research use",
     citation="Dagan, Glickman and Magnini. The PASCAL Recognising Textual Entailment Challenge. 2006.",
     specimen=(
-        {"sentence1": "The harbour froze, so no ship left for a week.", "sentence2": "Ships could not leave.", "label": 0, "idx": 0},
-        {"sentence1": "The baker sold forty loaves on Monday.", "sentence2": "The baker sold cakes.", "label": 1, "idx": 1},
+        {
+            "sentence1": "The harbour froze, so no ship left for a week.",
+            "sentence2": "Ships could not leave.",
+            "label": 0,
+            "idx": 0,
+        },
+        {
+            "sentence1": "The baker sold forty loaves on Monday.",
+            "sentence2": "The baker sold cakes.",
+            "label": 1,
+            "idx": 1,
+        },
     ),
     version=1,
 )

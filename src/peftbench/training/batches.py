@@ -33,7 +33,10 @@ class Question:
 
 def ask(chat: Chat, items: Iterable[Item], room: Room) -> list[Question]:
     """Encode items for a model."""
-    return [Question(item, chat.encode(_message(item.example), item.example.target, room.total, room.answer)) for item in items]
+    return [
+        Question(item, chat.encode(_message(item.example), item.example.target, room.total, room.answer))
+        for item in items
+    ]
 
 
 def _message(example: Example) -> Message:

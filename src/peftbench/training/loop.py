@@ -84,8 +84,8 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
             losses.append(loss)
             line = {"step": number, "loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
             if number in validate_at:
-                line["validation_loss"] = mean_loss(adapter.module, data.validation, spec, how)
-                kept.offer(number, line["validation_loss"], adapter)
+                line["validation_loss"] = held_out = mean_loss(adapter.module, data.validation, spec, how)
+                kept.offer(number, held_out, adapter)
             line["seconds"] = time.perf_counter() - started
             log.write(json.dumps(line) + "\n")
             how.progress("fit", number, total)

@@ -15,11 +15,14 @@ def adamw(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.optim.Ad
     """AdamW with the betas and epsilon of `transformers`; vectors (biases, norms) are not decayed."""
     if spec.learning_rate is None:
         raise ValueError("the learning rate of a resolved spec is a number")
-    matrices, vectors = [], []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in parameters:
         (matrices if parameter.ndim > 1 else vectors).append(parameter)
     groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=spec.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=spec.learning_rate, betas=(0.9, 0.999), eps=1e-8
+    )
 
 
 def learning_rate_factor(step: int, total: int, spec: TrainSpec) -> float:

@@ -1,0 +1,53 @@
+# What CI calls is what a person calls. `make quickstart` and `make test` set up everything they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STORE ?= results
+# Without it the installer compiles every module before the first one is used.
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: quickstart test lint types check wheel bench clean
+
+quickstart: $(VENV)/.train
+	$(BIN)/peftbench run quickstart --store $(STORE)/quickstart --threads 2
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+# The wheel, installed into an empty environment, has to stand on its own.
+wheel: $(VENV)/.dev
+	rm -rf dist build/wheel-venv
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	build/wheel-venv/bin/peftbench --version
+	build/wheel-venv/bin/peftbench list tasks
+	build/wheel-venv/bin/peftbench show suite quickstart
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version: left to a range, the index may send a build with gigabytes of CUDA.
+$(VENV)/.train: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e '.[train]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(PIP) -e '.[train,hub,gguf,frame,dev]'
+	touch $@

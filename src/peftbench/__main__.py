@@ -1,0 +1,5 @@
+"""`python -m peftbench`."""
+
+from peftbench.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""What there is to be named, and everything about one of them: members, suites, runs, this environment."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from peftbench import registry
+from peftbench.errors import UnknownName
+
+
+def catalogue(kind: str) -> list[dict[str, Any]]:
+    """What can be named: tasks, methods, models, suites, executors."""
+    if kind == "models":
+        from peftbench.models._facts import embedded_names, find
+
+        return [{"name": name, "about": f"embedded, {find(name).model_type}"} for name in embedded_names()]
+    if kind == "suites":
+        from peftbench.suites._read import read_suite, suite_names
+
+        return [{"name": name, "about": read_suite(name).description} for name in suite_names()]
+    if kind == "tasks":
+        return [_task_row(name) for name in registry.names("tasks")]
+    if kind == "methods":
+        return [{"name": name, "about": registry.load("methods", name).about} for name in registry.names("methods")]
+    if kind == "executors":
+        return [{"name": name, "about": registry.load("executors", name).about} for name in registry.names("executors")]
+    raise UnknownName("listing", kind, ["tasks", "methods", "models", "suites", "executors"])
+
+
+def details(kind: str, name: str, store: Path) -> dict[str, Any]:
+    """Everything about one member, suite or run."""
+    if kind == "task":
+        member = registry.load("tasks", name)
+        task = member.value
+        fields = {
+            key: getattr(task, key)
+            for key in ("version", "category", "chance", "licence", "citation", "max_new_tokens")
+        }
+        example = task.ask(task.specimen[0])
+        metrics = [metric.name for metric in task.metrics]
+        source = str(task.source)
+        return {
+            "name": member.name,
+            "about": member.about,
+            **fields,
+            "metrics": metrics,
+            "source": source,
+            "example": vars(example),
+        }
+    if kind == "method":
+        member = registry.load("methods", name)
+        traits = {
+            key: getattr(member.value, key) for key in ("version", "trains", "identity_at_start", "learning_rate")
+        }
+        about = (member.value.__doc__ or "").strip()
+        return {
+            "name": member.name,
+            "about": member.about,
+            "what": about,
+            **traits,
+            "hyperparameters": member.value().settings(),
+        }
+    if kind == "suite":
+        from peftbench.suites._read import read_suite
+
+        return read_suite(name).model_dump(mode="json")
+    if kind == "run":
+        from peftbench.store import Store
+
+        record = Store(store).get(name)
+        asked = Store(store).asked(name)[0]
+        return (record or asked).model_dump(mode="json")
+    raise UnknownName("kind", kind, ["task", "method", "suite", "run"])
+
+
+def _task_row(name: str) -> dict[str, Any]:
+    member = registry.load("tasks", name)
+    return {"name": name, "category": member.value.category, "chance": member.value.chance, "about": member.about}
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware; devices are named when torch is installed."""
+    from peftbench.environment import describe
+
+    try:
+        version("torch")
+        import torch
+
+        found = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+        devices, threads = ", ".join([*found, "cpu"]), torch.get_num_threads()
+    except PackageNotFoundError:
+        devices, threads = "cpu (torch is not installed: pip install 'peftbench[train]')", 0
+    facts = describe(devices, threads).model_dump()
+    return {**{key: str(value) for key, value in facts.items() if key != "packages"}, **facts["packages"]}

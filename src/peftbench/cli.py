@@ -1,0 +1,315 @@
+"""The command line: reads arguments, shows results. Everything heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from peftbench._version import __version__
+from peftbench.errors import PeftbenchError, UsageError
+
+if TYPE_CHECKING:
+    from peftbench.plan import Plan
+    from peftbench.spec import Resources, Suite
+
+EPILOG = "Exit codes: 0 done, 1 some runs failed, 2 wrong usage. Progress goes to stderr; NO_COLOR is obeyed."
+app = typer.Typer(
+    name="peftbench",
+    help="Which parameter-efficient fine-tuning method for your model, data and budget, and how sure is that?",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+What = Annotated[
+    list[str] | None,
+    typer.Argument(help="A suite (a file, or one that ships), then overrides such as train.num_train_epochs=1."),
+]
+Tasks = Annotated[str, typer.Option("--tasks", "-t", help="Tasks, separated by commas: names or files.")]
+Models = Annotated[
+    str, typer.Option("--models", "-m", help="Models, separated by commas: folders, hub ids, or `tiny`.")
+]
+Methods = Annotated[str, typer.Option("--methods", help="Methods, separated by commas: names or files.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")]
+StoreDir = Annotated[Path, typer.Option("--store", "-o", help="Folder that keeps runs and report.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder with a local mirror of the data sets; the hub when absent.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of a run.")]
+MicroBatch = Annotated[int | None, typer.Option(help="Examples per forward pass in training.")]
+EvalBatch = Annotated[int | None, typer.Option(help="Examples answered together.")]
+KeepAdapters = Annotated[bool, typer.Option("--adapters/--no-adapters", help="Keep the trained adapters.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    what: What = None,
+    tasks: Tasks = "",
+    models: Models = "",
+    methods: Methods = "",
+    seeds: Seeds = "",
+    store: StoreDir = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    micro_batch: MicroBatch = None,
+    eval_batch: EvalBatch = None,
+    adapters: KeepAdapters = True,
+    executor: Annotated[str, typer.Option(help="Where runs are done.")] = "inline",
+    retry: Annotated[bool, typer.Option("--retry", help="Do failed runs again.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")] = True,
+) -> None:
+    """Do what is missing of a suite, then report. Called again, it continues."""
+    from peftbench import verbs
+    from peftbench.show import Display, plan_summary
+    from peftbench.store import Store
+
+    suite = _suite(what, tasks, models, methods, seeds)
+    resources = _resources(data_root, device, threads, micro_batch, eval_batch, adapters)
+    place = Store(store)
+    todo = verbs.pending(suite, place, resources, retry=retry)
+    typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)
+    with Display(len(todo.run_ids)) as display:
+        outcome = verbs.run(suite, place, resources, executor=executor, retry=retry, watcher=display.watcher())
+    if report:
+        _report(place)
+    if outcome.failed:
+        first = outcome.failed[0]
+        typer.echo(
+            f"{len(outcome.failed)} of {len(outcome.records)} runs failed, first {first.run_id}. Again: --retry",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    what: What = None,
+    tasks: Tasks = "",
+    models: Models = "",
+    methods: Methods = "",
+    seeds: Seeds = "",
+    store: StoreDir = Path("results"),
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what `run` would do: every run, what is done already, what is set aside and why. Writes nothing."""
+    from peftbench import verbs
+    from peftbench.show import plan_summary, plan_table
+    from peftbench.spec import Resources
+    from peftbench.store import Store
+
+    suite = _suite(what, tasks, models, methods, seeds)
+    todo = verbs.pending(suite, Store(store), Resources(data_root=str(data_root) if data_root else None))
+    if as_json:
+        _print_json(_plan_json(todo.plan, set(todo.run_ids)))
+    else:
+        _print(plan_table(todo.plan, set(todo.run_ids)))
+        typer.echo(plan_summary(todo.plan, len(todo.run_ids)))
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="tasks, methods, models, suites or executors")], as_json: AsJson = False
+) -> None:
+    """List what can be named."""
+    from peftbench.catalogue import catalogue
+    from peftbench.show import rows_table
+
+    rows = catalogue(kind)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print(rows_table(rows))
+
+
+@app.command()
+def show(
+    kind: Annotated[str, typer.Argument(help="task, method, suite or run")],
+    name: Annotated[str, typer.Argument(help="a name, a file, or a run id")],
+    store: StoreDir = Path("results"),
+) -> None:
+    """Show one task, method, suite or run in full, as JSON."""
+    from peftbench.catalogue import details
+
+    _print_json(details(kind, name, store))
+
+
+@app.command(name="exec")
+def exec_(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs that the store describes.")],
+) -> None:
+    """Do the named runs here and now. This is what every executor calls."""
+    from peftbench import verbs
+    from peftbench.show import Display
+    from peftbench.store import Store
+
+    with Display(len(run_ids)) as display:
+        records = verbs.execute_runs(Store(store), run_ids, display.watcher())
+    if any(record.failure for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(store: StoreDir = Path("results"), as_json: AsJson = False) -> None:
+    """Say how far every run of a store is."""
+    from peftbench import verbs
+    from peftbench.show import status_table
+    from peftbench.store import Store
+
+    states = verbs.states(Store(store))
+    if as_json:
+        _print_json(states)
+    else:
+        _print(status_table(Store(store), states))
+
+
+@app.command()
+def report(
+    store: StoreDir = Path("results"), out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None
+) -> None:
+    """Print the result tables and write the report: HTML, Markdown, CSV."""
+    from peftbench import verbs
+    from peftbench.store import Store
+
+    verbs.states(Store(store))
+    _report(Store(store), out)
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(help="A file with a TASK, METHOD or EXECUTOR, or the name of a member.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold a task, method or executor against its contract."""
+    from peftbench.show import checks_table
+    from peftbench.testing import check_member
+
+    checks = check_member(file)
+    if as_json:
+        _print_json([vars(item) for item in checks])
+    else:
+        _print(checks_table(checks))
+    if not all(item.passed for item in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="task or method")],
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+) -> None:
+    """Write a working example of a task or method, to be changed."""
+    from peftbench import verbs
+
+    if kind not in {"task", "method"}:
+        raise UsageError(f"{kind!r} cannot be written.", "There are: task, method")
+    verbs.new_file("task" if kind == "task" else "method", file)
+    typer.echo(f"Wrote {file}. Next: peftbench check {file}")
+
+
+@app.command()
+def env(as_json: AsJson = False) -> None:
+    """Describe this environment: versions, processor, devices."""
+    from peftbench.catalogue import environment
+    from peftbench.show import pairs_table
+
+    facts = environment()
+    if as_json:
+        _print_json(facts)
+    else:
+        _print(pairs_table(facts))
+
+
+def main() -> NoReturn:
+    """Entry point: an error of ours becomes one sentence and exit code 2."""
+    sys.argv[1:] = [_dashed(argument) for argument in sys.argv[1:]]
+    try:
+        app()
+    except PeftbenchError as error:
+        typer.secho(f"peftbench: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command continues.", err=True)
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def _dashed(argument: str) -> str:
+    """`--data_root` is as good as `--data-root`."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if argument.startswith("--") else argument
+
+
+def _suite(what: list[str] | None, tasks: str, models: str, methods: str, seeds: str) -> Suite:
+    """A suite by name or file, or one made of options alone; options win over the file."""
+    from peftbench.suites._read import build_suite, read_suite
+
+    names = [item for item in what or [] if "=" not in item]
+    overrides = [item for item in what or [] if "=" in item]
+    options = {"tasks": tasks, "models": models, "methods": methods, "seeds": seeds}
+    overrides += [f"{key}={value}" for key, value in options.items() if value]
+    if len(names) > 1:
+        raise UsageError(f"Two suites were named: {names[0]} and {names[1]}.", "Name one.")
+    return read_suite(names[0], overrides) if names else build_suite({}, overrides)
+
+
+def _resources(
+    data_root: Path | None,
+    device: str,
+    threads: int | None,
+    micro_batch: int | None,
+    eval_batch: int | None,
+    adapters: bool,
+) -> Resources:
+    from peftbench.spec import Resources
+
+    given: dict[str, Any] = {"device": device, "save_adapter": adapters, "threads": threads, "micro_batch": micro_batch}
+    if data_root is not None:
+        given["data_root"] = str(data_root.resolve())
+    if eval_batch is not None:
+        given["eval_batch"] = eval_batch
+    return Resources.parse(given, "the command line")
+
+
+def _report(store: Any, out: Path | None = None) -> None:
+    from peftbench.report import terminal_tables, write_report
+
+    for table in terminal_tables(store):
+        _print(table)
+    files = write_report(store, out)
+    typer.echo(f"Report: {files.html}")
+
+
+def _plan_json(plan: Plan, todo: set[str]) -> dict[str, Any]:
+    runs = [
+        {"run_id": item.run_id, "done": item.run_id not in todo, "spec": item.spec.model_dump(mode="json")}
+        for item in plan.runs
+    ]
+    return {"suite": plan.suite.name, "runs": runs, "set_aside": [vars(item) for item in plan.set_aside]}
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))

@@ -1,0 +1,127 @@
+"""What the command line does, as functions of values: plan, run, do, look, write a new file.
+
+The command line only reads arguments and shows results, so a notebook can do all of it through these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from peftbench import registry
+from peftbench.errors import MissingExtra, StoreProblem, UsageError
+from peftbench.executors._executor import Executor, Watcher
+from peftbench.plan import Plan, make_plan
+from peftbench.record import Record
+from peftbench.spec import Resources, Suite
+from peftbench.store import State, Store
+
+QUIET = Watcher()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a suite: its plan, and the records of its runs in the order of the plan."""
+
+    plan: Plan
+    records: tuple[Record, ...]
+
+    @property
+    def failed(self) -> tuple[Record, ...]:
+        """The runs that did not end well."""
+        return tuple(record for record in self.records if record.failure)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A plan held against a store: the runs that are still to be done."""
+
+    plan: Plan
+    run_ids: tuple[str, ...]
+
+
+def pending(suite: Suite, store: Store, resources: Resources, *, retry: bool = False) -> Pending:
+    """What of a suite is still to be done; failed runs count when `retry` is set. Writes nothing.
+
+    Raises:
+        UsageError: the suite cannot be planned, see `make_plan`.
+    """
+    plan = make_plan(suite, resources)
+    if not plan.runs:
+        raise UsageError(f"Nothing of {suite.name} can be run: {plan.set_aside[0].reason}.", "See: peftbench plan")
+    over: set[State] = {"done"} if retry else {"done", "failed"}
+    return Pending(plan, tuple(run.run_id for run in plan.runs if store.state(run.run_id) not in over))
+
+
+def run(
+    suite: Suite,
+    store: Store,
+    resources: Resources,
+    *,
+    executor: str = "inline",
+    retry: bool = False,
+    watcher: Watcher = QUIET,
+) -> Outcome:
+    """Do what is missing of a suite; called again, it continues.
+
+    Raises:
+        UsageError: a name is unknown, data or weights are missing, the store cannot be written; nothing was started.
+    """
+    todo = pending(suite, store, resources, retry=retry)
+    do: Executor = registry.load("executors", executor).value
+    if todo.run_ids:
+        _require_training_stack()
+        store.check_writable()
+        wanted = set(todo.run_ids)
+        for planned in todo.plan.runs:
+            if planned.run_id in wanted:
+                store.describe(planned.spec, planned.resources)
+        do(store, todo.run_ids, watcher)
+    found = (store.get(planned.run_id) for planned in todo.plan.runs)
+    return Outcome(todo.plan, tuple(record for record in found if record is not None))
+
+
+def execute_runs(store: Store, run_ids: Sequence[str], watcher: Watcher = QUIET) -> list[Record]:
+    """Do runs that a store describes, here and now, whether or not they were done before."""
+    _require_training_stack()
+    for run_id in run_ids:
+        store.asked(run_id)
+    inline: Executor = registry.load("executors", "inline").value
+    inline(store, run_ids, watcher)
+    return [record for run_id in run_ids if (record := store.get(run_id)) is not None]
+
+
+def states(store: Store) -> dict[str, State]:
+    """Every run of a store and how far it is.
+
+    Raises:
+        StoreProblem: there is no store.
+    """
+    if not store.path.is_dir():
+        raise StoreProblem(f"There is no store {store.path}.", "Make one with: peftbench run quickstart")
+    return {run_id: store.state(run_id) for run_id in store.run_ids()}
+
+
+def new_file(kind: Literal["task", "method"], path: Path) -> None:
+    """Write a working example of a task or method, to be changed.
+
+    Raises:
+        UsageError: the file exists, or does not end with .py.
+    """
+    if path.suffix != ".py":
+        raise UsageError(f"{path} is not a Python file.", f"Name it for example: peftbench new {kind} mine.py")
+    if path.exists():
+        raise UsageError(f"{path} exists.", "Take another name; nothing was overwritten.")
+    template = files(f"peftbench.{kind}s") / "_template.py"
+    path.write_text(template.read_text(encoding="utf-8").replace("TITLE", path.stem), encoding="utf-8")
+
+
+def _require_training_stack() -> None:
+    """Planning and reporting do without torch; runs do not, and that is said before one is started."""
+    for package in ("torch", "transformers", "peft"):
+        if find_spec(package) is None:
+            raise MissingExtra(package, "train")
