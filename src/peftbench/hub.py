@@ -47,6 +47,8 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
 
     problem = DataProblem if kind == "dataset" else ModelProblem
     at = f" at revision {revision!r}" if revision else ""
+    # OSError, and the base error of the HTTP library in use, which differs between versions of the client.
+    unreachable = tuple(base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
     try:
         yield
     except errors.GatedRepoError as error:
@@ -61,8 +63,7 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
         raise problem(f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)) from error
     except errors.HFValidationError as error:
         raise problem(f"{name!r} is not the id of a {kind}.", f"Write it as owner/name. {_elsewhere(kind)}") from error
-    except errors.HfHubHTTPError.__bases__ as error:
-        # The bases are OSError and the base error of the HTTP library in use, which differs between hub versions.
+    except unreachable as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise problem(f"The {kind} {name}{at} cannot be fetched: {reason}.", _elsewhere(kind)) from error
 

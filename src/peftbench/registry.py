@@ -123,7 +123,10 @@ def _from_entry_point(family: Family, point: EntryPoint) -> Member:
             "Mend or remove the package that offers it.",
         ) from error
     return _member(
-        family, _canonical(point.name), module, plugin=f"{point.dist.name} {point.dist.version}" if point.dist else point.module
+        family,
+        _canonical(point.name),
+        module,
+        plugin=f"{point.dist.name} {point.dist.version}" if point.dist else point.module,
     )
 
 

@@ -38,7 +38,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
         stages.enter("attach")
         torch.manual_seed(stream_seed(spec.seed or 0, "init"))
         with attached(method, base) as adapter:
-            stages.count(adapter, base)
+            stages.count(adapter)
             if spec.train is not None:
                 stages.enter("fit")
                 stages.fit(adapter, base, questions, held_out)

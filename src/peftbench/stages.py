@@ -73,6 +73,8 @@ class Stages:
     def rooms(self, base: LoadedModel, virtual_tokens: int) -> tuple[Room, Room]:
         """Tokens that training and answering may take; the method's virtual tokens are taken off both."""
         self._device = base.device
+        # Before anything is attached: injected weights would count as the base's.
+        self._total = base.parameters
         self._system_message = base.chat.system_message()
         if self._system_message:
             self._log(f"the chat template opens with {self._system_message!r}")
@@ -92,9 +94,9 @@ class Stages:
             )
         return train, held_out
 
-    def count(self, adapter: Adapter, base: LoadedModel) -> None:
-        """Note how much is trained, and of how much."""
-        self._trainable, self._total = adapter.parameters, base.parameters
+    def count(self, adapter: Adapter) -> None:
+        """Note how much is trained."""
+        self._trainable = adapter.parameters
 
     def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""

@@ -167,7 +167,7 @@ class Store:
 
     def folder(self, run_id: str) -> RunFolder:
         """The folder of a run; ids are one plain name, so that no path leaves the store."""
-        if run_id != Path(run_id).name or run_id in {"", ".", ".."}:
+        if run_id != Path(run_id).name or run_id in {"", ".", ".."} or "\0" in run_id:
             raise StoreProblem(f"{run_id!r} is not a run id.", f"See: peftbench status --store {self.path}")
         return RunFolder(self._runs() / run_id)
 

@@ -108,15 +108,17 @@ def _trainable(
 
 
 class _Structure:
-    """The module tree of a model: attributes, children, hooks, gradient flags, configuration."""
+    """The module tree of a model: classes, attributes, children, hooks, gradient flags, configuration."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = [(module, _copy_dicts(vars(module))) for module in model.modules()]
+        self._modules = [(module, type(module), _copy_dicts(vars(module))) for module in model.modules()]
         self._flags = [(value, value.requires_grad) for value in model.parameters()]
         self._configs = {id(config): (config, copy.deepcopy(vars(config))) for config in _configs(model)}
 
     def restore(self) -> None:
-        for module, attributes in self._modules:
+        for module, kind, attributes in self._modules:
+            # torch's own parametrisations swap the class of a layer.
+            module.__class__ = kind
             vars(module).clear()
             vars(module).update(_copy_dicts(attributes))
         for value, flag in self._flags:

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -66,7 +66,8 @@ class Method(ABC):
     - `version`: raised when results change;
     - `trains`: False for a reference that is only evaluated; such a run is done once, whatever the seeds;
     - `identity_at_start`: attached but untrained, the model answers as the base does;
-    - `learning_rate`: the default when a suite names none.
+    - `learning_rate`: the default when a suite names none;
+    - `reference`: "floor" or "ceiling" for a row that others are compared with, and that tables set apart.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -75,6 +76,7 @@ class Method(ABC):
     trains: ClassVar[bool] = True
     identity_at_start: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
+    reference: ClassVar[Literal["floor", "ceiling"] | None] = None
 
     @abstractmethod
     def attach(self, base: Base) -> nn.Module:

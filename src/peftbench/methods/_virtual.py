@@ -2,7 +2,8 @@
 
 `peft` counts padding into the positions and puts the prompt before the padding, so a padded answer differs from an
 unpadded one. Here virtual tokens take positions 0..n-1, real tokens go on from n wherever padding stands, and the
-logits returned belong to the caller's own tokens.
+logits returned belong to the caller's own tokens. The prompt stands right before the first real token of each row:
+a model with a sliding window counts columns, so padding in between would push the prompt out of sight.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ class VirtualTokens(nn.Module):
     ) -> Any:
         """The base's answer for the caller's tokens; the prompt is put in front when there is no cache yet."""
         rows = input_ids.shape[0]
-        mask = torch.cat([attention_mask.new_ones(rows, self.count), attention_mask], dim=1)
+        padding = (attention_mask.cumsum(dim=1) == 0).sum(dim=1)
+        mask = _joined(attention_mask.new_ones(rows, self.count), attention_mask, padding)
         embedded = self.base.get_input_embeddings()(input_ids)
         positions = position_ids + self.count
         first = past_key_values is None or past_key_values.get_seq_length() == 0
         if first:
-            prompt = self.peft.get_prompt(rows).to(embedded.dtype)
-            embedded = torch.cat([prompt, embedded], dim=1)
+            embedded = _joined(self.peft.get_prompt(rows).to(embedded.dtype), embedded, padding)
             own = torch.arange(self.count, device=positions.device).expand(rows, -1)
-            positions = torch.cat([own, positions], dim=1)
+            positions = _joined(own, positions, padding)
         output = self.base(
             inputs_embeds=embedded,
             attention_mask=mask,
@@ -57,5 +58,15 @@ class VirtualTokens(nn.Module):
             **options,
         )
         if first and output.logits.shape[1] > input_ids.shape[1]:
-            output.logits = output.logits[:, self.count :]
+            # From the end, the caller's real tokens stand where they stood; what padding gets does not matter.
+            output.logits = output.logits[:, -input_ids.shape[1] :]
         return output
+
+
+def _joined(prompt: torch.Tensor, own: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+    """Columns of a prompt put into the caller's, in each row behind its leading padding."""
+    both = torch.cat([prompt, own], dim=1)
+    count, start = prompt.shape[1], padding[:, None]
+    place = torch.arange(both.shape[1], device=both.device)
+    source = torch.where(place < start, place + count, torch.where(place < start + count, place - start, place))
+    return both.gather(1, source.reshape(*source.shape, *[1] * (both.ndim - 2)).expand_as(both))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from peftbench.methods._method import Base, Method
 
@@ -17,7 +17,8 @@ class Full(Method):
     """All parameters, in the precision the model was loaded in; tied ones are trained as one."""
 
     identity_at_start: ClassVar[bool] = True
-    learning_rate: ClassVar[float] = 5e-5
+    reference: ClassVar[Literal["floor", "ceiling"] | None] = "ceiling"
+    learning_rate: ClassVar[float] = 2e-5
 
     def attach(self, base: Base) -> nn.Module:
         """The base itself, unfrozen."""

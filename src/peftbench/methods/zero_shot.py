@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from peftbench.methods._method import Base, Method
 
@@ -17,6 +17,7 @@ class ZeroShot(Method):
 
     trains: ClassVar[bool] = False
     identity_at_start: ClassVar[bool] = True
+    reference: ClassVar[Literal["floor", "ceiling"] | None] = "floor"
 
     def attach(self, base: Base) -> nn.Module:
         """The base itself."""

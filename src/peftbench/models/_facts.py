@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftbench import hub
-from peftbench.errors import MissingExtra, ModelProblem
+from peftbench.errors import ModelProblem
 from peftbench.models._roles import ARCHITECTURES, Roles
 
 # Files whose content decides what a model answers.
@@ -107,11 +107,11 @@ def _on_hub(name: str, revision: str | None) -> ModelFacts:
     if "config.json" not in names:
         raise ModelProblem(f"The model {name} has no config.json.", "Name a model saved with save_pretrained.")
     if not any(file.endswith(".safetensors") for file in names):
-        raise ModelProblem(f"The model {name} has no weights as safetensors.", "Name a revision or a model that has them.")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "hub") from None
+        raise ModelProblem(
+            f"The model {name} has no weights as safetensors.", "Name a revision or a model that has them."
+        )
+    from huggingface_hub import hf_hub_download
+
     with hub.hub_errors("model", name, revision):
         config = _read_config(Path(hf_hub_download(name, "config.json", revision=commit)))
     return _facts(config, name=name, revision=commit, folder=None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -48,7 +49,9 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
     Raises:
         ModelProblem: the weights cannot be read.
     """
-    source, revision = (ref.name, ref.revision) if facts.folder is None else (str(_unpacked(facts)), None)
+    source, revision = (
+        (ref.name, ref.revision) if facts.folder is None else (str(_unpacked(facts.folder, facts.revision)), None)
+    )
     options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
     with hub.hub_errors("model", ref.name, revision):
         try:
@@ -56,7 +59,7 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=getattr(torch, ref.dtype), use_safetensors=True, attn_implementation="sdpa", **options
             )
-        except (ValueError, RuntimeError, KeyError) as error:
+        except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelProblem(
                 f"The model {ref.name} cannot be loaded: {str(error).splitlines()[0]}", "Check its files."
             ) from error
@@ -80,15 +83,12 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _unpacked(facts: ModelFacts) -> Path:
+def _unpacked(folder: Path, revision: str) -> Path:
     """The folder to load from: a packed model is unpacked once into the cache, under the hash of its content."""
-    folder = facts.folder
-    if folder is None:
-        raise ModelProblem(f"{facts.name} has no folder.", "")
     packed = gguf_file(folder)
     if packed is None:
         return folder
-    target = _cache() / "unpacked" / f"{folder.name}-{facts.revision}"
+    target = _cache() / "unpacked" / f"{folder.name}-{revision}"
     if not (target / "config.json").is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as partial:

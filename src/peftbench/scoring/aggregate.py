@@ -47,32 +47,22 @@ class Score:
         """The highest seed."""
         return max(self.parts, default=None)
 
-    def mean_cost(self, field: str) -> float | None:
-        """The mean of a number of `Cost` over the finished runs that have it."""
-        numbers = [getattr(record.cost, field) for record in self.records if record.cost]
-        present = [number for number in numbers if number is not None]
-        return statistics.fmean(present) if present else None
-
-    def peak_bytes(self) -> float | None:
-        """The mean peak memory of training, or of answering for a method that does not train."""
-        phases = [record.cost.peak("fit") or record.cost.peak("predict") for record in self.records if record.cost]
-        present = [peak.bytes for peak in phases if peak]
-        return statistics.fmean(present) if present else None
-
 
 def scores(records: Iterable[Record]) -> list[Score]:
     """One score for each task, model and method setting, in the order of names.
 
-    Settings of one method that differ (another rank, another learning rate) are kept apart and named by what differs.
+    Settings of one method that differ (another rank, another learning rate) are kept apart and named by what differs,
+    the same way for every task and model.
     """
     groups: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
     for record in records:
         spec = record.spec
         place = (spec.task.name, spec.model.name, spec.method.name)
         groups.setdefault(place, {}).setdefault(_without_seed(record), []).append(record)
+    varied = _varied_settings(groups)
     result: list[Score] = []
     for (task, model, method), variants in sorted(groups.items()):
-        labels = _labels(method, list(variants))
+        labels = _labels(method, list(variants), varied[method])
         result.extend(_score(task, model, label, rows) for label, rows in zip(labels, variants.values(), strict=True))
     return result
 
@@ -90,11 +80,32 @@ def _without_seed(record: Record) -> str:
     return json.dumps(_flat(spec), sort_keys=True)
 
 
-def _labels(method: str, variants: Sequence[str]) -> list[str]:
-    """Names for the settings of one method: the method's own, and the keys in which they differ."""
+def _varied_settings(groups: Mapping[tuple[str, str, str], Iterable[str]]) -> dict[str, set[str]]:
+    """For each method the settings that differ on some task with some model.
+
+    A label names them everywhere: else the `lora r=8` of a task with two ranks would be the `lora` of a task with one.
+    """
+    result: dict[str, set[str]] = {}
+    for (_, _, method), variants in groups.items():
+        keys = _differing([json.loads(variant) for variant in variants])
+        own = {key for key in keys if key.startswith(("method.", "train.", "evaluate."))}
+        result.setdefault(method, set()).update(own)
+    return result
+
+
+def _differing(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The keys that have not the same value in all rows."""
+    return {key for row in rows for key in row if len({json.dumps(other.get(key)) for other in rows}) > 1}
+
+
+def _labels(method: str, variants: Sequence[str], varied: set[str]) -> list[str]:
+    """Names for the settings of one method: the method's own, and the keys in which they differ. No two are equal."""
     flat = [json.loads(variant) for variant in variants]
-    keys = sorted({key for row in flat for key in row if len({json.dumps(other.get(key)) for other in flat}) > 1})
-    return [" ".join([method, *(f"{key.rpartition('.')[2]}={_short(row.get(key))}" for key in keys)]) for row in flat]
+    keys = sorted(varied | _differing(flat))
+    labels = [" ".join([method, *(f"{key.rpartition('.')[2]}={_short(row.get(key))}" for key in keys)]) for row in flat]
+    # Long values are cut, and may then look the same.
+    repeats = [labels[:index].count(label) for index, label in enumerate(labels)]
+    return [f"{label} ({count + 1})" if count else label for label, count in zip(labels, repeats, strict=True)]
 
 
 def _short(value: object) -> str:

@@ -68,7 +68,7 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     torch.manual_seed(stream_seed(seed, "dropout"))
     kept = Kept(spec)
     losses: list[float] = []
-    with how.log.open("w", encoding="utf-8") as log:
+    with how.log.open("w", encoding="utf-8", buffering=1) as log:  # line by line, to be read while it runs
         for number, places in enumerate(data.steps, start=1):
             started = time.perf_counter()
             batch = [data.train[place] for place in places]

@@ -1,0 +1,52 @@
+"""From a store to the files of its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftbench.errors import StoreProblem
+from peftbench.report._page import html
+from peftbench.report.provenance import chances
+from peftbench.report.tables import TerminalTable, csv_text, markdown, terminal
+from peftbench.scoring.aggregate import scores
+from peftbench.store import Store
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files of a written report."""
+
+    html: Path
+    markdown: Path
+    csv: Path
+
+
+def write_report(store: Store, out: Path | None = None) -> ReportFiles:
+    """Write the report of a store into `out`, or into the store's own folder `report`.
+
+    Raises:
+        StoreProblem: a record is damaged, or the files cannot be written.
+    """
+    records = store.records()
+    rows = scores(records)
+    folder = out if out is not None else store.path / "report"
+    files = ReportFiles(folder / "index.html", folder / "scores.md", folder / "scores.csv")
+    texts = {
+        files.html: html(store, records),
+        files.markdown: markdown(rows, chances(records)),
+        files.csv: csv_text(rows),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreProblem(f"The report cannot be written to {folder}: {reason}.", "Name another folder.") from error
+    return files
+
+
+def terminal_tables(store: Store) -> list[TerminalTable]:
+    """The tables of a store, one for each model, to be printed by a `rich` console."""
+    return terminal(scores(store.records()))

@@ -1,0 +1,139 @@
+"""What the methods cost: means over finished runs, never over different devices.
+
+A `Place` is where and how a cost was measured. Runs of different places are never averaged: each place has its own
+lines, and a table shows one place.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from peftbench.record import Cost, Record
+from peftbench.report._format import line, plural
+from peftbench.report.grid import method_order
+from peftbench.scoring.aggregate import Score
+
+_MEMORY = {
+    "host_resident": "host memory: the high-water mark of the process's resident set, "
+    "which holds the interpreter, the libraries and the base model too",
+    "cuda_allocated": "GPU memory: the most bytes that tensors held at one time; "
+    "what the allocator and the driver keep beside them is not counted",
+    "cuda_reserved": "GPU memory: the most bytes the allocator had reserved at one time",
+    "": "not measured on this system",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A device, its processor, the CPU threads of a run, and which memory was read."""
+
+    device: str
+    processor: str
+    threads: int
+    memory: str
+
+    @property
+    def name(self) -> str:
+        """The device in words."""
+        own = self.device.upper() if self.device in {"cpu", "mps"} else self.device
+        host = self.processor if self.device == "cpu" else f"host {self.processor}"
+        return line(f"{own} ({host}, {plural(self.threads, 'thread')})")
+
+    @property
+    def kind(self) -> str:
+        """Whose memory was read: `host memory` or `GPU memory`."""
+        return self.definition.partition(":")[0] if self.memory else "memory"
+
+    @property
+    def definition(self) -> str:
+        """What a peak of memory is here."""
+        return _MEMORY.get(self.memory, self.memory)
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """The costs of one method with one model at one place: means over its finished runs."""
+
+    model: str
+    method: str
+    place: Place
+    runs: int
+    asked: int
+    tasks: int
+    trainable_parameters: float
+    total_parameters: float
+    adapter_bytes: float | None
+    fit_seconds: float | None
+    fit_tokens_per_second: float | None
+    fit_peak_bytes: float | None
+    predict_seconds: float
+    predict_tokens_per_second: float
+    predict_peak_bytes: float | None
+
+
+def place_of(record: Record) -> Place | None:
+    """Where the costs of a run were measured, None when it has none."""
+    if record.cost is None:
+        return None
+    peak = record.cost.peak("fit") or record.cost.peak("predict")
+    where = record.environment
+    return Place(where.device, where.processor, where.threads, peak.definition if peak else "")
+
+
+def places(scores: Iterable[Score]) -> list[Place]:
+    """All places at which costs were measured."""
+    found = {place_of(record) for score in scores for record in score.records}
+    return sorted(place for place in found if place is not None)
+
+
+def cost_lines(scores: Iterable[Score]) -> list[CostLine]:
+    """One line for each model, method and place, references around the compared methods."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for score in scores:
+        groups.setdefault((score.model, score.method), []).extend(score.records)
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], method_order(item[0][1])))
+    return [one for (model, method), records in ordered for one in _lines(model, method, records)]
+
+
+def _lines(model: str, method: str, records: Sequence[Record]) -> list[CostLine]:
+    by_place: dict[Place, list[Record]] = {}
+    for record in records:
+        place = place_of(record)
+        if place is not None:
+            by_place.setdefault(place, []).append(record)
+    return [_line(model, method, place, by_place[place], len(records)) for place in sorted(by_place)]
+
+
+def _line(model: str, method: str, place: Place, records: Sequence[Record], asked: int) -> CostLine:
+    costs = [record.cost for record in records if record.cost is not None]
+    return CostLine(
+        model=model,
+        method=method,
+        place=place,
+        runs=len(costs),
+        asked=asked,
+        tasks=len({record.spec.task.name for record in records}),
+        trainable_parameters=statistics.fmean(cost.trainable_parameters for cost in costs),
+        total_parameters=statistics.fmean(cost.total_parameters for cost in costs),
+        adapter_bytes=mean(cost.adapter_bytes for cost in costs),
+        fit_seconds=mean(cost.fit_seconds for cost in costs),
+        fit_tokens_per_second=mean(cost.fit_tokens_per_second for cost in costs),
+        fit_peak_bytes=mean(peak_bytes(cost, "fit") for cost in costs),
+        predict_seconds=statistics.fmean(cost.predict_seconds for cost in costs),
+        predict_tokens_per_second=statistics.fmean(cost.predict_tokens_per_second for cost in costs),
+        predict_peak_bytes=mean(peak_bytes(cost, "predict") for cost in costs),
+    )
+
+
+def peak_bytes(cost: Cost, phase: str) -> int | None:
+    """The peak of a phase, None when it was not measured."""
+    peak = cost.peak(phase)
+    return None if peak is None else peak.bytes
+
+
+def mean(numbers: Iterable[float | None]) -> float | None:
+    """The mean of the numbers that are there, None when there is none."""
+    present = [number for number in numbers if number is not None]
+    return statistics.fmean(present) if present else None

@@ -1,0 +1,92 @@
+"""The docs run: every fenced `bash` and `python` block of README and docs is executed, page by page, in order.
+
+Blocks that call `make` are what CI itself calls; here their targets have to exist. Blocks marked `bash shared` need the
+real data beside the project and are run with small numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SMALL = "train.limit=16 train.max_steps=2 evaluate.limit=4"
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: language, what stands behind it, text."""
+
+    language: str
+    marks: tuple[str, ...]
+    text: str
+
+
+def blocks(text: str) -> list[Block]:
+    return [Block(language, tuple(marks.split()), body) for language, marks, body in FENCE.findall(text)]
+
+
+def script(page: list[Block]) -> str:
+    """The runnable blocks of a page as one shell script."""
+    parts = ["set -euo pipefail"]
+    for block in page:
+        if block.language == "python":
+            parts.append(f"python - <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
+        elif block.language == "bash" and not _calls_make(block):
+            parts.append(_small(block.text) if "shared" in block.marks else block.text)
+    return "\n".join(parts)
+
+
+def _calls_make(block: Block) -> bool:
+    return any(line.startswith("make ") for line in block.text.splitlines())
+
+
+def _small(text: str) -> str:
+    joined = text.replace("\\\n", " ").replace("../shared", str(SHARED))
+    return re.sub(r"^(peftbench run .*)$", rf"\1 {SMALL}", joined, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page: Path, tmp_path: Path) -> None:
+    found = blocks(page.read_text(encoding="utf-8"))
+    if any("shared" in block.marks for block in found) and not SHARED.is_dir():
+        pytest.skip("the shared data and models are not here")
+    runnable = [block for block in found if block.language in {"bash", "python"}]
+    unknown = {block.language for block in found} - {"bash", "python", "text", "yaml", "bibtex"}
+    assert not unknown, "a block in a language that nothing checks"
+    if not runnable:
+        return
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    done = subprocess.run(["bash", "-c", script(found)], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {name for page in PAGES for block in blocks(page.read_text()) for name in re.findall(r"^make (\w+)", block.text, re.MULTILINE)}
+    assert named
+    assert named <= targets
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_a_broken_block_is_found() -> None:
+    """The harness can fail: a block with an unknown task ends the script."""
+    page = blocks("```bash\npeftbench show task nowhere\n```\n")
+    done = subprocess.run(["bash", "-c", script(page)], capture_output=True, check=False)
+    assert done.returncode != 0

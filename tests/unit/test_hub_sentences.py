@@ -1,0 +1,167 @@
+"""What the hub's clients raise, as sentences; the clients themselves are tried against a server in `e2e`."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from peftbench import hub
+from peftbench.errors import DataProblem, ModelProblem, UsageError
+from peftbench.hub import Kind
+from peftbench.tasks._source import HubDataset
+
+
+def answer(kind: type[errors.HfHubHTTPError], text: str = "404 Client Error.\n\nMore.") -> errors.HfHubHTTPError:
+    """An error as the client makes it, without the answer of a server."""
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
+
+
+SENTENCES: list[tuple[Exception, str]] = [
+    (answer(errors.GatedRepoError), "The {kind} o/n is gated."),
+    (answer(errors.RevisionNotFoundError), "The {kind} o/n has no revision 'v1'."),
+    (answer(errors.RepositoryNotFoundError), "There is no {kind} o/n on the hub."),
+    (errors.OfflineModeIsEnabled("x"), "The {kind} o/n at revision 'v1' is not in the cache, and the hub is off."),
+    (errors.LocalEntryNotFoundError("x"), "The {kind} o/n at revision 'v1' is not in the cache, and the hub is off."),
+    (errors.HFValidationError("x"), "'o/n' is not the id of a {kind}."),
+    (answer(errors.HfHubHTTPError), "The {kind} o/n at revision 'v1' cannot be fetched: 404 Client Error."),
+    (OSError("no route"), "The {kind} o/n at revision 'v1' cannot be fetched: no route."),
+    (TimeoutError(), "The {kind} o/n at revision 'v1' cannot be fetched: TimeoutError."),
+    (
+        errors.HfHubHTTPError.__bases__[0]("[Errno 111] refused"),
+        "The {kind} o/n at revision 'v1' cannot be fetched: [Errno 111] refused.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raised", "sentence"), SENTENCES, ids=lambda item: type(item).__name__)
+@pytest.mark.parametrize(("kind", "problem"), [("dataset", DataProblem), ("model", ModelProblem)])
+def test_every_error_is_a_sentence_and_a_fix(
+    kind: Kind, problem: type[UsageError], raised: Exception, sentence: str
+) -> None:
+    with pytest.raises(problem) as caught, hub.hub_errors(kind, "o/n", "v1"):
+        raise raised
+    assert caught.value.message == sentence.format(kind=kind)
+    assert caught.value.fix
+    assert caught.value.__cause__ is raised
+
+
+def test_other_errors_pass_unchanged() -> None:
+    with pytest.raises(ZeroDivisionError), hub.hub_errors("model", "o/n", None):
+        raise ZeroDivisionError
+
+
+class _Api:
+    """A client with one repository of each kind; `asked` notes the questions."""
+
+    def __init__(self) -> None:
+        self.gated: Any = False
+        self.asked: list[tuple[Any, ...]] = []
+
+    def dataset_info(self, name: str, revision: str | None) -> Any:
+        self.asked.append(("dataset", name, revision))
+        return SimpleNamespace(sha="d" * 40, gated=self.gated)
+
+    def model_info(self, name: str, revision: str | None) -> Any:
+        self.asked.append(("model", name, revision))
+        return SimpleNamespace(sha="e" * 40, gated=self.gated)
+
+    def auth_check(self, name: str, repo_type: str) -> None:
+        self.asked.append(("access", name, repo_type))
+        raise answer(errors.GatedRepoError)
+
+    def list_repo_files(self, name: str, repo_type: str, revision: str) -> list[str]:
+        return [f"{repo_type} {name} {revision}"]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
+    client = _Api()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
+    return client
+
+
+def test_resolving_asks_for_the_commit(api: _Api) -> None:
+    assert hub.resolve("dataset", "o/n", None) == "d" * 40
+    assert hub.resolve("model", "o/n", "v1") == "e" * 40
+    assert api.asked == [("dataset", "o/n", None), ("model", "o/n", "v1")]
+    assert hub.file_names("model", "o/n", "c") == ["model o/n c"]
+
+
+def test_access_to_a_gated_repository_is_checked_when_planning(api: _Api) -> None:
+    api.gated = "manual"
+    with pytest.raises(ModelProblem, match="is gated"):
+        hub.resolve("model", "o/n", None)
+    assert api.asked[-1] == ("access", "o/n", "model")
+
+
+class _Builder:
+    """What `datasets` hands out for a name: a builder of the commit it found."""
+
+    def __init__(self) -> None:
+        self.hash = "c0ffee"
+        self.rows: list[dict[str, Any]] = [{"a": 1}]
+
+    def download_and_prepare(self) -> None:
+        pass
+
+    def as_dataset(self, split: str) -> list[dict[str, Any]]:
+        if split == "typo":
+            raise ValueError('Unknown split "typo". Should be one of these.')
+        return self.rows
+
+
+def load(monkeypatch: pytest.MonkeyPatch, builder: Any, split: str = "train") -> Any:
+    def made(name: str, subset: str | None, revision: str) -> Any:
+        if isinstance(builder, Exception):
+            raise builder
+        return builder
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", made)
+    return HubDataset("o/n", None, mirror="", train=split).rows("train", None, "hub:o/n/default@c0ffee")
+
+
+def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, _Builder()) == [{"a": 1}]
+
+
+def test_rows_of_another_commit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = _Builder()
+    builder.hash = "another"
+    with pytest.raises(DataProblem, match="Commit c0ffee of o/n cannot be reached; the cache holds another one"):
+        load(monkeypatch, builder)
+
+
+def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = _Builder()
+    builder.rows = []
+    with pytest.raises(DataProblem, match="o/n, split train has no rows"):
+        load(monkeypatch, builder)
+
+
+@pytest.mark.parametrize(
+    ("raised", "split", "words"),
+    [
+        (None, "typo", 'Unknown split "typo". Should be one of these. Check'),
+        (ValueError("BuilderConfig 'x' not found."), "train", "BuilderConfig 'x' not found. Check"),
+        (datasets.exceptions.DatasetGenerationError("An error occurred"), "train", "An error occurred. Check"),
+        (
+            datasets.exceptions.DatasetNotFoundError("Dataset is gated."),
+            "train",
+            "cannot be fetched: Dataset is gated. Use",
+        ),
+        (FileNotFoundError("no file"), "train", "cannot be fetched: no file. Use"),
+    ],
+)
+def test_a_data_set_that_cannot_be_read(
+    raised: Exception | None, split: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataProblem) as caught:
+        load(monkeypatch, raised or _Builder(), split)
+    assert words in str(caught.value)
