@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 
 def reasons(report: Path) -> Counter[str]:
     """The reasons in a JUnit report, and how many tests each one skipped."""
-    root = ElementTree.parse(report).getroot()  # noqa: S314 - written by our own test run
+    root = ET.parse(report).getroot()  # noqa: S314 - written by our own test run
     return Counter(element.get("message", "") for element in root.iter("skipped"))
 
 

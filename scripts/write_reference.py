@@ -13,13 +13,19 @@ from peftbench.record import Cost, Failure, FitResult, Record, SplitResult
 from peftbench.spec import EvalSpec, Resources, Suite, TrainSpec, Value
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
-ASKED = {
+ASKED: dict[str, type[Value]] = {
     "A suite": Suite,
     "train": TrainSpec,
     "evaluate": EvalSpec,
     "How and where (never part of a run's id)": Resources,
 }
-ANSWERED = {"record.json": Record, "test, validation": SplitResult, "fit": FitResult, "cost": Cost, "failure": Failure}
+ANSWERED: dict[str, type[Value]] = {
+    "record.json": Record,
+    "test, validation": SplitResult,
+    "fit": FitResult,
+    "cost": Cost,
+    "failure": Failure,
+}
 
 
 def page() -> str:

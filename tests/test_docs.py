@@ -67,13 +67,20 @@ def test_page(page: Path, tmp_path: Path) -> None:
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     settings = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    done = subprocess.run(["bash", "-c", script(found)], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script(found)], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = {name for page in PAGES for block in blocks(page.read_text()) for name in re.findall(r"^make (\w+)", block.text, re.MULTILINE)}
+    named = {
+        name
+        for page in PAGES
+        for block in blocks(page.read_text())
+        for name in re.findall(r"^make (\w+)", block.text, re.MULTILINE)
+    }
     assert named
     assert named <= targets
 

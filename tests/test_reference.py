@@ -15,4 +15,6 @@ def test_settings_page_is_current() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     page: str = module.page()
-    assert (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8") == page, "run scripts/write_reference.py"
+    assert (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8") == page, (
+        "run scripts/write_reference.py"
+    )

@@ -32,36 +32,9 @@ def catalogue(kind: str) -> list[dict[str, Any]]:
 def details(kind: str, name: str, store: Path) -> dict[str, Any]:
     """Everything about one member, suite or run."""
     if kind == "task":
-        member = registry.load("tasks", name)
-        task = member.value
-        fields = {
-            key: getattr(task, key)
-            for key in ("version", "category", "chance", "licence", "citation", "max_new_tokens")
-        }
-        example = task.ask(task.specimen[0])
-        metrics = [metric.name for metric in task.metrics]
-        source = str(task.source)
-        return {
-            "name": member.name,
-            "about": member.about,
-            **fields,
-            "metrics": metrics,
-            "source": source,
-            "example": vars(example),
-        }
+        return _task(name)
     if kind == "method":
-        member = registry.load("methods", name)
-        traits = {
-            key: getattr(member.value, key) for key in ("version", "trains", "identity_at_start", "learning_rate")
-        }
-        about = (member.value.__doc__ or "").strip()
-        return {
-            "name": member.name,
-            "about": member.about,
-            "what": about,
-            **traits,
-            "hyperparameters": member.value().settings(),
-        }
+        return _method(name)
     if kind == "suite":
         from peftbench.suites._read import read_suite
 
@@ -73,6 +46,32 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
         asked = Store(store).asked(name)[0]
         return (record or asked).model_dump(mode="json")
     raise UnknownName("kind", kind, ["task", "method", "suite", "run"])
+
+
+def _task(name: str) -> dict[str, Any]:
+    member = registry.load("tasks", name)
+    task = member.value
+    fields = ("version", "category", "chance", "licence", "citation", "max_new_tokens")
+    return {
+        "name": member.name,
+        "about": member.about,
+        **{key: getattr(task, key) for key in fields},
+        "metrics": [metric.name for metric in task.metrics],
+        "source": str(task.source),
+        "example": vars(task.ask(task.specimen[0])),
+    }
+
+
+def _method(name: str) -> dict[str, Any]:
+    member = registry.load("methods", name)
+    fields = ("version", "trains", "identity_at_start", "learning_rate", "reference")
+    return {
+        "name": member.name,
+        "about": member.about,
+        "what": (member.value.__doc__ or "").strip(),
+        **{key: getattr(member.value, key) for key in fields},
+        "hyperparameters": member.value().settings(),
+    }
 
 
 def _task_row(name: str) -> dict[str, Any]:

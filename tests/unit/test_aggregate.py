@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from samples import record, run_spec
 
 from peftbench.record import Cost, Peak
 from peftbench.scoring.aggregate import scores
+from unit.samples import record, run_spec
 
 
 def cost(seconds: float | None, *peaks: Peak) -> Cost:

@@ -186,9 +186,9 @@ class TestCsv:
             assert tuple(float(value) for value in row["values"].split()) == score.parts
             assert int(row["failed"]) == score.failed
             for field in ("fit_seconds", "trainable_parameters", "adapter_bytes", "predict_seconds"):
-                present = [getattr(record.cost, field) for record in score.records if record.cost]
-                numbers = [number for number in present if number is not None]
-                expected = statistics.fmean(numbers) if numbers else None
+                present: list[float | None] = [getattr(record.cost, field) for record in score.records if record.cost]
+                known = [number for number in present if number is not None]
+                expected = statistics.fmean(known) if known else None
                 assert (float(row[field]) if row[field] else None) == expected
 
     def test_a_name_is_no_formula(self) -> None:

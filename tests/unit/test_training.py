@@ -33,7 +33,10 @@ def base() -> LoadedModel:
 @pytest.fixture
 def examples(base: LoadedModel) -> list[Encoded]:
     answers = ["red", "a long answer of several words", "42", "yes"]
-    found = [base.chat.encode(Message("Say it.", "word " * number, ""), answer, room=200) for number, answer in enumerate(answers)]
+    found = [
+        base.chat.encode(Message("Say it.", "word " * number, ""), answer, room=200)
+        for number, answer in enumerate(answers)
+    ]
     return [encoded for encoded in found if encoded is not None]
 
 
@@ -73,7 +76,9 @@ def test_micro_batches_give_the_gradient_of_the_whole(
     assert float((whole - split).norm() / whole.norm()) < 1e-5
 
 
-def test_best_checkpoint_is_restored(base: LoadedModel, examples: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_checkpoint_is_restored(
+    base: LoadedModel, examples: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Validation losses are dictated; what the adapter holds afterwards is what it held at the best of them."""
     dictated = iter([3.0, 1.0, 2.0, 1.0])
     held: list[dict[str, torch.Tensor]] = []

@@ -19,7 +19,9 @@ from torch import nn
 from peftbench.errors import MethodProblem
 from peftbench.methods._method import Base, Method
 
-Checksum = dict[str, tuple[int, int]]
+Checksum = dict[str, tuple[int, ...]]
+# A prime, so that exchanged rows or columns of the usual widths land in different sums.
+_PLACES = 61
 _WIDTHS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -75,7 +77,7 @@ def attached(method: Method, base: Base) -> Iterator[Adapter]:
 
 
 def checksum(model: nn.Module) -> Checksum:
-    """Two sums over the bits of every parameter and buffer, at even and at odd places; any single change shows."""
+    """Sums over the bits of every parameter and buffer, by place modulo a prime; any single change shows."""
     values = [*model.named_parameters(), *model.named_buffers()]
     return {name: _bits(value.detach()) for name, value in values}
 
@@ -85,10 +87,12 @@ def differing(before: Checksum, after: Checksum) -> list[str]:
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def _bits(value: torch.Tensor) -> tuple[int, int]:
+def _bits(value: torch.Tensor) -> tuple[int, ...]:
     flat = value.contiguous().view(-1)
-    bits = flat.view(_WIDTHS[flat.element_size()]) if flat.dtype is not torch.bool else flat
-    return int(bits[::2].sum(dtype=torch.int64)), int(bits[1::2].sum(dtype=torch.int64))
+    bits = flat if flat.dtype is torch.bool else flat.view(_WIDTHS[flat.element_size()])
+    whole = bits.numel() // _PLACES * _PLACES
+    sums = bits[:whole].view(-1, _PLACES).sum(dim=0, dtype=torch.int64)
+    return (*sums.tolist(), int(bits[whole:].sum(dtype=torch.int64)))
 
 
 def _trainable(

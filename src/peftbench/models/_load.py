@@ -56,8 +56,9 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
     with hub.hub_errors("model", ref.name, revision):
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
             model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, ref.dtype), use_safetensors=True, attn_implementation="sdpa", **options
+                source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options
             )
         except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelProblem(

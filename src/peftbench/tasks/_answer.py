@@ -12,15 +12,21 @@ _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 
 
 def choice(*words: str) -> Callable[[str], str | None]:
-    """A reader of one of a few answers: the first line, without case and surrounding punctuation, is the whole word.
+    """A reader of one of a few answers: the first line begins with the word, whatever case and punctuation around it.
 
-    Nothing else is accepted: an answer that merely contains a word is not one.
+    `Yes.` and `1: the toilet filled` are read; `not positive` and `positive or negative` are not: an answer begins with
+    one word of the choice and names no other.
     """
     known = {word.casefold(): word for word in words}
+    longest_first = sorted(known, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
     def read(text: str) -> str | None:
-        lines = text.strip().splitlines()
-        return known.get(lines[0].strip(_EDGES).casefold()) if lines else None
+        line = next(iter(text.strip().splitlines()), "").lstrip(_EDGES).casefold()
+        first = pattern.match(line)
+        if first is None or set(pattern.findall(line)) != {first.group()}:
+            return None
+        return known[first.group()]
 
     return read
 

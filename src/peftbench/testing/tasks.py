@@ -1,0 +1,296 @@
+"""The contract of a task, tried on its specimen: no data set is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peftbench import registry
+from peftbench.errors import PeftbenchError, UsageError
+from peftbench.metrics._metric import Metric
+from peftbench.registry import Member
+from peftbench.tasks._answer import Labels
+from peftbench.tasks._task import Example, Row, Task, items
+from peftbench.testing.check import Check, Probe, examine, refused
+
+# What a model may well write; a reader reads it or answers None, it never raises.
+NOISE = ("", " ", "\n\n", "####", "#### ", "...", "as an AI, I cannot", "7,7,7.7.7", "\u00bd \u2603 \ufffd", "x" * 5000)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    task: Task
+    file: str | None
+
+
+def check_task(task: str | Member | Task) -> tuple[Check, ...]:
+    """Whether a task keeps the promises of `Task`; it is given by name, by file, or as it is."""
+    try:
+        member = registry.load("tasks", task) if isinstance(task, str) else task
+    except PeftbenchError as error:
+        return refused(error)
+    value: Any = member.value if isinstance(member, Member) else member
+    file = member.file if isinstance(member, Member) else None
+    if not isinstance(value, Task):
+        return refused(UsageError(f"TASK is of the type {type(value).__name__}.", "Write: TASK = Task(...)"))
+    return examine(_Subject(value, file), PROBES, file)
+
+
+def _declared(subject: _Subject) -> str | None:
+    task = subject.task
+    empty = [name for name in ("category", "licence", "citation") if not str(getattr(task, name)).strip()]
+    if empty:
+        return f"The {empty[0]} is empty."
+    if isinstance(task.version, bool) or not isinstance(task.version, int) or task.version < 1:
+        return f"The version is {task.version!r}, not a number from 1 on."
+    if task.max_new_tokens < 1 or not task.metrics:
+        return "There is no metric." if not task.metrics else "max_new_tokens is below 1."
+    lacking = [name for name in ("identity", "rows") if not callable(getattr(task.source, name, None))]
+    return f"The source has no {lacking[0]}()." if lacking else None
+
+
+def _specimen(subject: _Subject) -> str | None:
+    rows = subject.task.specimen
+    if len(rows) != 2 or rows[0] == rows[1]:
+        return f"The specimen has {len(rows)} rows." if len(rows) != 2 else "Both rows of the specimen are the same."
+    if json.loads(json.dumps(list(rows))) != [dict(row) for row in rows]:
+        return "The specimen does not survive JSON, which data files are written in."
+    return None
+
+
+def _asks(subject: _Subject) -> str | None:
+    for place, row in enumerate(subject.task.specimen):
+        before = json.dumps(dict(row))
+        example = subject.task.ask(row)
+        parts = (example.instruction, example.target, example.body, example.question, example.group)
+        if not all(isinstance(part, str) for part in parts):
+            return f"Row {place}: a part of the example is not text."
+        if not example.instruction.strip() or not example.target.strip():
+            return f"Row {place}: the {'target' if example.instruction.strip() else 'instruction'} is empty."
+        if not (example.body.strip() or example.question.strip()):
+            return f"Row {place}: neither body nor question says anything of the row."
+        if json.dumps(dict(row)) != before:
+            return f"Row {place}: `ask` changed the row."
+    return None
+
+
+def _repeats(subject: _Subject) -> str | None:
+    for place, row in enumerate(subject.task.specimen):
+        if any(subject.task.ask(row) != subject.task.ask(row) for _ in range(20)):
+            return f"Row {place}: asked again, the example is another one."
+    return None
+
+
+def _distinguishes(subject: _Subject) -> str | None:
+    first, second = (replace(example, target="", group="") for example in _examples(subject.task))
+    return "Both rows give the same question." if first == second else None
+
+
+def _reads_target(subject: _Subject) -> str | None:
+    task = subject.task
+    for example in _examples(task):
+        for text in (example.target, f" {example.target}\n"):
+            if task.read(text) is None:
+                return f"`read` finds no answer in the target {text!r}."
+            if task.read(text) != task.read(example.target):
+                return f"`read` finds another answer in {text!r} than in {example.target!r}."
+    # What a run does with the rows, with its own errors.
+    items(task, enumerate(task.specimen), "test")
+    return None
+
+
+def _reads_noise(subject: _Subject) -> str | None:
+    references = [subject.task.read(example.target) for example in _examples(subject.task)]
+    for text in NOISE:
+        answer: object = subject.task.read(text)
+        if answer is not None and not isinstance(answer, str):
+            return f"`read` of {text[:30]!r} gives {answer!r}, neither text nor None."
+        if answer is not None and answer in references:
+            return f"`read` finds the answer {answer!r} in {text[:30]!r}."
+    return None
+
+
+def _statistics(subject: _Subject) -> str | None:
+    for metric in subject.task.metrics:
+        lengths = set()
+        for answer, reference in _pairs(subject.task):
+            numbers = metric.statistics(answer, reference)
+            lengths.add(len(numbers))
+            if not isinstance(numbers, tuple) or not all(math.isfinite(number) for number in numbers):
+                return f"{metric.name}: the statistics of {answer!r} are {numbers!r}, not a tuple of finite numbers."
+        if len(lengths) != 1:
+            return f"{metric.name}: statistics have {' or '.join(map(str, sorted(lengths)))} numbers."
+    return None
+
+
+def _metrics(subject: _Subject) -> str | None:
+    task = subject.task
+    references = [item.reference for item in items(task, enumerate(task.specimen), "test")]
+    for metric in task.metrics:
+        perfect = _over(metric, references, references)
+        wrong: tuple[Sequence[str | None], ...] = ([None, None], [references[0], None], references[::-1])
+        others = [_over(metric, answers, references) for answers in wrong]
+        if not all(math.isfinite(value) for value in (perfect, *others)):
+            return f"{metric.name} of two rows is not a finite number."
+        if perfect < max(others) or perfect <= others[0]:
+            return f"{metric.name} of perfect answers is {perfect:g}, of others {max(others):g}."
+    names = [metric.name for metric in task.metrics]
+    return f"Two metrics are called {names[0]!r}." if len(set(names)) < len(names) else None
+
+
+def _chance(subject: _Subject) -> str | None:
+    task = subject.task
+    references = [item.reference for item in items(task, enumerate(task.specimen), "test")]
+    perfect = _over(task.metrics[0], references, references)
+    if not 0 <= task.chance < 1:
+        return f"The chance level is {task.chance!r}; it is a share from 0 to below 1."
+    if not task.chance < perfect <= 1:
+        return f"Perfect answers score {perfect:g} in {task.headline}, with a chance level of {task.chance:g}."
+    return None
+
+
+def _labels(subject: _Subject) -> str | None:
+    labels = _labels_of(subject.task)
+    if labels is None:
+        return None
+    if len(labels.names) != len(labels.words) or len({word.casefold() for word in labels.words}) != len(labels.words):
+        return "There is not one word of its own for each class."
+    unread = [word for word in labels.words if labels.read(word) != word]
+    if unread:
+        return f"`read` does not read the word {unread[0]!r}."
+    for row in subject.task.specimen:
+        fault = _other_spelling(subject.task, labels, row)
+        if fault:
+            return fault
+    return None
+
+
+def _other_spelling(task: Task, labels: Labels, row: Row) -> str | None:
+    """Class labels arrive as numbers or as names: both have to give the same example."""
+    column = _label_column(task, labels, row)
+    if column is None:
+        return "No column of the specimen holds a class by its number or name."
+    for number, name in enumerate(labels.names):
+        by_number, by_name = _target(task, {**row, column: number}), _target(task, {**row, column: name})
+        if by_number != by_name or by_number != labels.words[number]:
+            return f"The label {number} gives the target {by_number!r}, the label {name!r} {by_name!r}."
+    return None
+
+
+def _room(subject: _Subject) -> str | None:
+    for example in _examples(subject.task):
+        words = len(example.target.split())
+        # A word takes a token at least, and the end of the answer takes one.
+        if words + 1 > subject.task.max_new_tokens:
+            return f"A target has {words} words, and max_new_tokens is {subject.task.max_new_tokens}."
+    return None
+
+
+def _examples(task: Task) -> tuple[Example, Example]:
+    first, second = task.specimen
+    return task.ask(first), task.ask(second)
+
+
+def _pairs(task: Task) -> list[tuple[str | None, str]]:
+    references = [item.reference for item in items(task, enumerate(task.specimen), "test")]
+    return [(answer, reference) for reference in references for answer in (*references, None)]
+
+
+def _over(metric: Metric, answers: Sequence[str | None], references: list[str]) -> float:
+    return metric.over(
+        metric.statistics(answer, reference) for answer, reference in zip(answers, references, strict=True)
+    )
+
+
+def _labels_of(task: Task) -> Labels | None:
+    owner = getattr(task.read, "__self__", None)
+    return owner if isinstance(owner, Labels) else None
+
+
+def _label_column(task: Task, labels: Labels, row: Row) -> str | None:
+    """The column that decides the target: the one where another class gives another target."""
+    for column, value in row.items():
+        if isinstance(value, str | int) and (value in labels.names or value in range(len(labels.names))):
+            targets = {_target(task, {**row, column: number}) for number in range(len(labels.names))}
+            if len(targets) == len(labels.names):
+                return column
+    return None
+
+
+def _target(task: Task, row: Row) -> str | None:
+    try:
+        return task.ask(row).target
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _has_labels(subject: _Subject) -> bool:
+    return _labels_of(subject.task) is not None
+
+
+def _probe(name: str, promise: str, fix: str, fault: Callable[[_Subject], str | None]) -> Probe[_Subject]:
+    return Probe(
+        name, promise, fix, fault, vital=name in {"declared", "specimen", "asks", "reads its target", "statistics"}
+    )
+
+
+PROBES: tuple[Probe[_Subject], ...] = (
+    _probe("declared", "Category, licence, citation, version, metric and source are given.", "Fill it in.", _declared),
+    _probe(
+        "specimen",
+        "Two different rows, as a data file would hold them.",
+        "Invent two rows with the real columns.",
+        _specimen,
+    ),
+    _probe(
+        "asks",
+        "Every specimen row gives an instruction, a question and a target.",
+        "Mend `ask`, or the specimen.",
+        _asks,
+    ),
+    _probe(
+        "repeats itself", "Asked again, a row gives the same example.", "Let `ask` depend on the row alone.", _repeats
+    ),
+    _probe(
+        "distinguishes",
+        "The two rows give different questions.",
+        "Put what the row says into body or question.",
+        _distinguishes,
+    ),
+    _probe(
+        "reads its target",
+        "`read` reads every target.",
+        "Let `read` take every target, space around it included.",
+        _reads_target,
+    ),
+    _probe(
+        "reads noise",
+        "Noise is unreadable, and never an error.",
+        "Return None for a text without an answer.",
+        _reads_noise,
+    ),
+    _probe(
+        "statistics",
+        "Every answer, None included, gives as many finite numbers.",
+        "Mend `statistics` of the metric.",
+        _statistics,
+    ),
+    _probe("metrics", "Perfect answers are the best there are.", "Mend the metric; higher has to be better.", _metrics),
+    _probe(
+        "chance",
+        "The chance level lies below the score of perfect answers, which is at most 1.",
+        "Mend `chance`.",
+        _chance,
+    ),
+    Probe(
+        "labels",
+        "Classes may come as names or as numbers.",
+        "Turn the label into a word with `Labels.word`.",
+        _labels,
+        applies=_has_labels,
+    ),
+    _probe("room", "max_new_tokens has room for the targets.", "Raise max_new_tokens.", _room),
+)

@@ -1,0 +1,136 @@
+"""Every method keeps every promise, on models of different make; every architecture carries an adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+
+from peftbench import registry
+from peftbench.methods._peft import PeftMethod, TargetedPeftMethod, layers
+from peftbench.methods.lora import Lora
+from peftbench.methods.prompt_tuning import PromptTuning
+from peftbench.models._roles import ARCHITECTURES
+from peftbench.testing import check_method
+from peftbench.testing.base import process_settings
+from peftbench.testing.fresh import FreshProcess
+from peftbench.testing.methods import PROBES
+from peftbench.testing.models import tiny
+from peftbench.testing.subject import Subject, find_method
+
+METHODS = registry.names("methods")
+PEFT_METHODS = [member for member in METHODS if issubclass(registry.load("methods", member).value, PeftMethod)]
+
+# Defaults that are not those of the library, on purpose.
+OWN_DEFAULTS = {
+    "lora": {"r", "lora_alpha"},  # the rank and the scale (2 r) that most comparisons use
+    "prompt_tuning": {"num_virtual_tokens"},  # the library has none
+}
+
+# Grouped queries and rotary positions; fused, with a bias; learned positions and transposed weights; a short window.
+MAKES = ("llama", "gpt_neox", "gpt2", "mistral")
+
+
+@pytest.mark.parametrize("model", MAKES)
+@pytest.mark.parametrize("method", METHODS)
+def test_method_keeps_its_promises(method: str, model: str, fresh: FreshProcess) -> None:
+    checks = check_method(method, model=model, fresh=fresh)
+    assert not [check for check in checks if not check.passed]
+
+
+def test_every_check_is_made(fresh: FreshProcess) -> None:
+    made = {check.name for check in check_method("lora", fresh=fresh)}
+    assert made == {probe.name for probe in PROBES}
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_base_ignores_padding(model_type: str, fresh: FreshProcess) -> None:
+    """What the checks of an untrained method say is said of the architecture itself."""
+    assert not [check for check in check_method("zero_shot", model=model_type, fresh=fresh) if not check.passed]
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_roles_name_layers(model_type: str, tmp_path: Path) -> None:
+    base = tiny(model_type, tmp_path / model_type)
+    modules = [module for module, _ in base.model.named_modules()]
+    for role, suffixes in base.facts.roles.items():
+        for suffix in suffixes:
+            found = [module for module in modules if module == suffix or module.endswith(f".{suffix}")]
+            assert found, f"{role}: no module ends with {suffix}"
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_lora_trains_on_every_role(model_type: str, tmp_path: Path, fresh: FreshProcess) -> None:
+    base = tiny(model_type, tmp_path / model_type)
+    roles = [role for role in base.facts.roles if role != "norm"]
+    with contextlib.ExitStack() as stack:
+        named = find_method("lora", {"targets": roles})
+        subject = Subject(named, base.facts, 1e-2, tmp_path, fresh, process_settings(), stack)
+        lent = stack.enter_context(subject.lend())
+        adapted = {part for key in lent.adapter.trainable for part in key.split(".")}
+        assert all(suffix.rpartition(".")[2] in adapted for suffix in layers(base.facts, roles))
+        assert all(math.isfinite(loss) for loss in subject.train(lent, steps=1).losses)
+
+
+@pytest.mark.parametrize("method", PEFT_METHODS)
+def test_defaults_are_those_of_the_library(method: str) -> None:
+    cls: type[PeftMethod] = registry.load("methods", method).value
+    theirs = {field.name: field.default for field in dataclasses.fields(getattr(peft, cls.config_class))}
+    roles = {"targets", "target_modules"} if issubclass(cls, TargetedPeftMethod) else set()
+    for field in dataclasses.fields(cls):
+        if field.name in roles:
+            continue
+        assert field.name in theirs, f"{cls.config_class} has no {field.name}"
+        if field.name not in OWN_DEFAULTS.get(method, set()):
+            assert field.default == theirs[field.name], field.name
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "detail"),
+    [
+        ("lorra", {}, "Unknown method 'lorra'"),
+        ("lora", {"rank": 4}, "Unknown hyperparameter 'rank' in method lora"),
+        ("lora", {"r": 0}, "r must be at least 1"),
+        (int, {}, "METHOD of int is not a dataclass that extends Method"),
+    ],
+)
+def test_what_cannot_be_built_is_one_failed_check(method: Any, settings: dict[str, Any], detail: str) -> None:
+    (check,) = check_method(method, settings)
+    assert (check.name, check.passed) == ("loads", False)
+    assert detail in check.detail
+    assert check.fix
+
+
+def test_fault_of_a_file_names_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    template = (Path(registry.__file__).parent / "methods" / "_template.py").read_text(encoding="utf-8")
+    file.write_text(template.replace("import torch\n", "import torch\n        1 / 0\n", 1), encoding="utf-8")
+    (failed,) = [check for check in check_method(str(file)) if not check.passed]
+    assert failed.name == "attaches"
+    assert re.fullmatch(r"mine\.py, line \d+: ZeroDivisionError: .*\.", failed.detail)
+
+
+def test_file_that_cannot_be_imported_is_one_failed_check(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("METHOD = missing\n", encoding="utf-8")
+    (check,) = check_method(str(file))
+    assert not check.passed
+    assert "line 1: NameError" in check.detail
+
+
+def test_template_keeps_its_promises(tmp_path: Path, fresh: FreshProcess) -> None:
+    file = tmp_path / "mine.py"
+    template = Path(registry.__file__).parent / "methods" / "_template.py"
+    file.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    assert not [check for check in check_method(str(file), fresh=fresh) if not check.passed]
+
+
+@pytest.mark.parametrize("method", [Lora(r=2), PromptTuning(num_virtual_tokens=3)], ids=["lora", "prompt_tuning"])
+def test_method_may_be_given_as_it_is(method: PeftMethod, fresh: FreshProcess) -> None:
+    assert not [check for check in check_method(method, fresh=fresh) if not check.passed]

@@ -1,0 +1,42 @@
+"""Calls the command line as a person does: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code and both outputs."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The one line an error of ours consists of."""
+        lines = [line for line in self.err.splitlines() if line.startswith("peftbench: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def environment() -> dict[str, str]:
+    """One thread, no network, no colour."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def peftbench(*arguments: str | Path, folder: Path | None = None) -> Result:
+    """Run a command to its end."""
+    command = [sys.executable, "-m", "peftbench", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

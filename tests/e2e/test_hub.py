@@ -1,0 +1,380 @@
+"""The real clients of the Hugging Face hub, against a hub on loopback.
+
+The clients read `HF_ENDPOINT` when they are imported, so each question is asked in a process of its own, with a cache
+of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from e2e.hub_server import TOKEN, Hub, serving
+
+CARD = """---
+dataset_info:
+  features:
+  - name: sentence
+    dtype: string
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': negative
+          '1': positive
+  - name: idx
+    dtype: int32
+---
+Film reviews, invented.
+"""
+OPENING = """
+import dataclasses, json, os, sys
+from peftbench.errors import PeftbenchError
+from peftbench.hub import resolve
+from peftbench.models._facts import find
+from peftbench.tasks._source import HubDataset
+from peftbench.tasks import sst2
+from peftbench.tasks._task import items
+
+def source(name, subset=None, **fields):
+    return HubDataset(name, subset, mirror="unused", **fields)
+
+def told(question):
+    try:
+        return question()
+    except PeftbenchError as error:
+        return [type(error).__name__, error.message, error.fix]
+
+answers = {}
+"""
+CLOSING = "\nprint(json.dumps(answers))"
+
+
+def rows(*sentences: str, names: bool = False) -> str:
+    labels: list[Any] = ["negative", "positive"] if names else [0, 1]
+    lines = [{"sentence": text, "label": labels[place % 2], "idx": place} for place, text in enumerate(sentences)]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def asked(endpoint: str, home: Path, script: str, **variables: str) -> dict[str, Any]:
+    """What a process says that knows only this hub, and starts with this cache."""
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "COVERAGE", "COV_"))
+    }
+    environment = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "OMP_NUM_THREADS": "1", **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING + script + CLOSING],
+        env=environment,
+        cwd=home.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serving(tmp_path / "hub") as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+# ---- data sets -----------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_becomes_a_commit_and_rows_are_those_of_the_commit(hub: Hub, home: Path) -> None:
+    def files(*sentences: str, names: bool = False) -> dict[str, str | bytes]:
+        # A card that names the classes is for numbers; without one, labels stay the text they are.
+        texts = {"train.jsonl": rows(*sentences, names=names), "validation.jsonl": rows("held out", names=names)}
+        return {"README.md": "Invented." if names else CARD, **texts}
+
+    old = hub.add("dataset", "owner/numbers", files("old a", "old b"))
+    new = hub.add("dataset", "owner/numbers", files("new a", "new b"))
+    hub.add("dataset", "owner/numbers", files("side a", "side b"), branch="side")
+    named = hub.add("dataset", "owner/names", files("a", "b", names=True))
+    answers = asked(
+        hub.endpoint,
+        home,
+        f"""
+numbers, names = source("owner/numbers"), source("owner/names")
+side = source("owner/numbers", revision="side")
+answers["identities"] = [numbers.identity(None), side.identity(None), names.identity(None)]
+answers["new"] = numbers.rows("train", None, answers["identities"][0])
+answers["old"] = numbers.rows("train", None, "hub:owner/numbers/default@{old}")
+answers["test"] = numbers.rows("test", None, answers["identities"][0])
+answers["names"] = names.rows("train", None, answers["identities"][2])
+answers["targets"] = [
+    [item.reference for item in items(sst2.TASK, list(enumerate(rows)), "train")]
+    for rows in (answers["new"], answers["names"])
+]
+# The table itself knows the names of its classes: what the data set hands out is really a class label.
+import datasets
+answers["feature"] = str(datasets.load_dataset("owner/numbers", split="train", revision="{new}").features["label"])
+""",
+    )
+    assert old != new
+    assert answers["identities"][0] == f"hub:owner/numbers/default@{new}"
+    assert answers["identities"][1].startswith("hub:owner/numbers/default@")
+    assert answers["identities"][1] != answers["identities"][0]
+    assert answers["identities"][2] == f"hub:owner/names/default@{named}"
+    assert [row["sentence"] for row in answers["new"]] == ["new a", "new b"]
+    assert [row["sentence"] for row in answers["old"]] == ["old a", "old b"]
+    assert [row["sentence"] for row in answers["test"]] == ["held out"]
+    assert [row["label"] for row in answers["new"]] == [0, 1]
+    assert [row["label"] for row in answers["names"]] == ["negative", "positive"]
+    assert answers["targets"] == [["negative", "positive"]] * 2
+    assert "ClassLabel" in answers["feature"]
+    fetched = {line.split("/resolve/")[1].split("/")[0] for line in hub.requests if "train.jsonl" in line}
+    assert fetched == {old, new, named}
+
+
+def test_the_cache_never_stands_in_for_another_commit(hub: Hub, home: Path) -> None:
+    one = hub.add("dataset", "owner/moving", {"train.jsonl": rows("one"), "validation.jsonl": rows("one")})
+    two = hub.add("dataset", "owner/moving", {"train.jsonl": rows("two"), "validation.jsonl": rows("two")})
+    rows_of = """
+answers["{0}"] = told(lambda: source("owner/moving").rows("train", None, "hub:@{1}"))
+"""
+    script = rows_of.format("one", one) + rows_of.format("two", two)
+    assert asked(hub.endpoint, home, rows_of.format("two", two))["two"][0]["sentence"] == "two"
+    # Cut off, the library would hand out what it has, whatever was asked for; the commit that is there is fine.
+    offline = asked(hub.endpoint, home, script, HF_HUB_OFFLINE="1")
+    assert offline["two"][0]["sentence"] == "two"
+    refused = offline["one"]
+    assert refused[0] == "DataProblem"
+    assert f"Commit {one} of owner/moving cannot be reached" in refused[1]
+    assert "--data-root" in refused[2]
+    assert asked(hub.endpoint, home, script)["one"][0]["sentence"] == "one"
+
+
+def test_what_is_wrong_with_a_data_set_is_one_sentence_and_a_fix(hub: Hub, home: Path) -> None:
+    good: dict[str, str | bytes] = {"README.md": CARD, "train.jsonl": rows("a"), "validation.jsonl": rows("b")}
+    hub.add("dataset", "owner/good", good)
+    hub.add("dataset", "owner/closed", good)
+    hub.add("dataset", "owner/broken", {**good, "train.jsonl": "{not json\n"})
+    hub.add("dataset", "owner/empty", {"README.md": "nothing here"})
+    hub.gate("dataset", "owner/closed")
+    answers = asked(
+        hub.endpoint,
+        home,
+        """
+def train_rows(chosen):
+    return told(lambda: chosen.rows("train", None, chosen.identity(None)))
+
+answers["good"] = len(train_rows(source("owner/good")))
+answers["missing"] = told(lambda: source("owner/missing").identity(None))
+answers["revision"] = told(lambda: source("owner/good", revision="v9").identity(None))
+answers["gated"] = told(lambda: source("owner/closed").identity(None))
+answers["not an id"] = told(lambda: source("owner/two words").identity(None))
+answers["split"] = train_rows(source("owner/good", train="trian"))
+answers["subset"] = train_rows(source("owner/good", "sst2"))
+answers["broken"] = train_rows(source("owner/broken"))
+answers["empty"] = train_rows(source("owner/empty"))
+""",
+    )
+    assert answers.pop("good") == 1
+    expected = {
+        "missing": "There is no dataset owner/missing on the hub.",
+        "revision": "The dataset owner/good has no revision 'v9'.",
+        "gated": "The dataset owner/closed is gated.",
+        "not an id": "'owner/two words' is not the id of a dataset.",
+        "split": 'Unknown split "trian"',
+        "subset": "BuilderConfig 'sst2' not found",
+        "broken": "The data set owner/broken cannot be read: ",
+        "empty": "The dataset owner/empty at revision",
+    }
+    assert set(answers) == set(expected)
+    for name, (kind, message, fix) in answers.items():
+        assert kind == "DataProblem", name
+        assert expected[name] in message
+        assert fix
+        assert "\n" not in message
+        assert not message.endswith("..")
+    assert "HF_TOKEN" in answers["gated"][2]
+    assert "--data-root" in answers["missing"][2]
+
+
+def test_with_a_token_a_gated_data_set_is_open_and_a_missing_one_still_missing(hub: Hub, home: Path) -> None:
+    commit = hub.add("dataset", "owner/closed", {"train.jsonl": rows("a"), "validation.jsonl": rows("b")})
+    hub.gate("dataset", "owner/closed")
+    script = """
+chosen = source("owner/closed")
+answers["rows"] = told(lambda: chosen.rows("train", None, "hub:@%s"))
+answers["identity"] = told(lambda: chosen.identity(None))
+answers["missing"] = told(lambda: source("owner/missing").identity(None))
+"""
+    opened = asked(hub.endpoint, home, script % commit, HF_TOKEN=TOKEN)
+    assert opened["rows"][0]["sentence"] == "a"
+    assert opened["identity"] == f"hub:owner/closed/default@{commit}"
+    assert opened["missing"][1] == "There is no dataset owner/missing on the hub."
+    refused = asked(hub.endpoint, home.with_name("stranger"), script % commit, HF_TOKEN="hf_other")
+    assert refused["identity"][1] == "The dataset owner/closed is gated."
+    assert "gated" in refused["rows"][1]
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path, home: Path) -> None:
+    with serving(tmp_path / "hub") as hub:
+        hub.add("dataset", "owner/good", {"train.jsonl": rows("a")})
+        script = """
+answers["data"] = told(lambda: source("owner/good").identity(None))
+answers["model"] = told(lambda: find("owner/tiny"))
+"""
+        assert asked(hub.endpoint, home, script)["data"].startswith("hub:owner/good")
+    down = asked(hub.endpoint, home, script)
+    assert down["data"][0] == "DataProblem"
+    assert down["model"][0] == "ModelProblem"
+    for _, message, fix in down.values():
+        assert "cannot be fetched" in message
+        assert "\n" not in message
+        assert "local" in fix
+    offline = asked(hub.endpoint, home, script, HF_HUB_OFFLINE="1")
+    assert "the hub is off" in offline["data"][1]
+    assert "the hub is off" in offline["model"][1]
+
+
+# ---- models --------------------------------------------------------------------------------------------------------
+
+SIZES = {"vocab_size": 12, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+WORDS = ["<end>", "<unknown>", "yes", "no", "is", "it", "good", "bad", "the", "film", "Answer", ":"]
+
+
+def tiny_llama(seed: int) -> tuple[dict[str, str | bytes], float]:
+    """The files of a random model of some thousand numbers, and the sum of all of them."""
+    drawn = np.random.default_rng(seed)
+    width, inner = SIZES["hidden_size"], SIZES["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (SIZES["vocab_size"], width),
+        "model.norm.weight": (width,),
+    }
+    for number in range(SIZES["num_hidden_layers"]):
+        layer = f"model.layers.{number}"
+        shapes |= {f"{layer}.self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
+        shapes |= {f"{layer}.mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
+        shapes |= {f"{layer}.mlp.down_proj.weight": (width, inner)}
+        shapes |= {f"{layer}.{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+    weights = {name: drawn.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = {
+        **SIZES,
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": True,
+        "eos_token_id": 0,
+        "bos_token_id": None,
+    }
+    words = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: place for place, word in enumerate(WORDS)},
+            "unk_token": "<unknown>",
+        },
+    }
+    files: dict[str, str | bytes] = {
+        "config.json": json.dumps(config),
+        "model.safetensors": save(weights, {"format": "pt"}),
+        "tokenizer.json": json.dumps(words),
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<end>"}),
+    }
+    return files, float(sum(np.abs(value).astype(np.float64).sum() for value in weights.values()))
+
+
+def test_a_model_of_the_hub_is_found_and_loaded_at_its_commit(hub: Hub, home: Path) -> None:
+    old_files, old_sum = tiny_llama(1)
+    new_files, new_sum = tiny_llama(2)
+    old = hub.add("model", "owner/tiny", old_files, branch="v1")
+    new = hub.add("model", "owner/tiny", new_files)
+    assert (old != new, old_sum != new_sum) == (True, True)
+    weights = new_files["model.safetensors"]
+    assert isinstance(weights, bytes)
+    cut = hub.add("model", "owner/cut", {**new_files, "model.safetensors": weights[: len(weights) // 2]})
+    answers = asked(
+        hub.endpoint,
+        home,
+        """
+import torch
+from peftbench.models._load import load
+from peftbench.spec import ModelRef
+
+for name, revision in (("main", None), ("v1", "v1")):
+    facts = find("owner/tiny", revision)
+    loaded = load(ModelRef(name=facts.name, revision=facts.revision), facts, torch.device("cpu"))
+    answers[name] = {
+        "facts": [facts.name, facts.revision, facts.model_type, facts.context, facts.layers, facts.folder],
+        "sum": sum(float(value.abs().double().sum()) for value in loaded.model.parameters()),
+        "parameters": loaded.parameters,
+        "frozen": not any(value.requires_grad for value in loaded.model.parameters()),
+        "ids": loaded.tokenizer("is it good", add_special_tokens=False)["input_ids"],
+        "end": loaded.chat.end_id,
+    }
+cut = find("owner/cut")
+answers["cut"] = told(lambda: load(ModelRef(name=cut.name, revision=cut.revision), cut, torch.device("cpu")))
+""",
+    )
+    kind, message, fix = answers.pop("cut")
+    assert kind == "ModelProblem"
+    assert message.startswith("The model owner/cut cannot be loaded: Error while deserializing header")
+    assert fix
+    assert answers["main"]["facts"] == ["owner/tiny", new, "llama", 64, 2, None]
+    assert answers["v1"]["facts"] == ["owner/tiny", old, "llama", 64, 2, None]
+    assert answers["main"]["sum"] == pytest.approx(new_sum, rel=1e-9)
+    assert answers["v1"]["sum"] == pytest.approx(old_sum, rel=1e-9)
+    for told in answers.values():
+        assert (told["frozen"], told["ids"], told["end"]) == (True, [4, 5, 6], 0)
+        assert told["parameters"] == 12 * 16 + 16 + 2 * (4 * 16 * 16 + 3 * 16 * 24 + 2 * 16)
+    fetched = {line.split("/resolve/")[1].split("/")[0] for line in hub.requests if "model.safetensors" in line}
+    assert fetched == {old, new, cut}
+
+
+def test_what_is_wrong_with_a_model_is_one_sentence_and_a_fix(hub: Hub, home: Path) -> None:
+    files, _ = tiny_llama(1)
+    pickled = {key: value for key, value in files.items() if key != "model.safetensors"}
+    hub.add("model", "owner/good", files)
+    hub.add("model", "owner/pickled", {**pickled, "pytorch_model.bin": b"\x80\x04."})
+    hub.add("model", "owner/words", {"README.md": "no model"})
+    hub.add("model", "owner/closed", files)
+    hub.add("model", "owner/foreign", {**files, "config.json": json.dumps({"model_type": "bert"})})
+    hub.gate("model", "owner/closed")
+    answers = asked(
+        hub.endpoint,
+        home,
+        """
+names = ("good", "pickled", "words", "closed", "foreign", "missing", "two words")
+answers.update({name: told(lambda: str(find(f"owner/{name}").folder)) for name in names})
+answers["revision"] = told(lambda: find("owner/good", "v9"))
+""",
+    )
+    assert answers.pop("good") == "None"
+    expected = {
+        "pickled": "The model owner/pickled has no weights as safetensors.",
+        "words": "The model owner/words has no config.json.",
+        "closed": "The model owner/closed is gated.",
+        "foreign": "of the family 'bert', which has no role map",
+        "missing": "There is no model owner/missing on the hub.",
+        "two words": "'owner/two words' is not the id of a model.",
+        "revision": "The model owner/good has no revision 'v9'.",
+    }
+    assert set(answers) == set(expected)
+    for name, (kind, message, fix) in answers.items():
+        assert kind == "ModelProblem", name
+        assert expected[name] in message
+        assert fix
+        assert "\n" not in message

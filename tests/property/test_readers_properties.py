@@ -1,0 +1,140 @@
+"""Readers: what they read is read again as itself, nothing that merely contains an answer is one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from peftbench.tasks._answer import Labels, choice, number, number_after
+from property.strategies import texts
+
+WORDS = ("positive", "negative", "Very Good", "1", "straße")
+LABELS = Labels(names=("bad", "good"), words=("no", "yes"))
+edges = st.text(alphabet=" \t.,;:!?\"'`*()[]", max_size=4)
+tails = st.one_of(st.just(""), texts.map("\n{}".format))
+decimals = st.decimals(allow_nan=False, allow_infinity=False)
+READERS = {"choice": choice(*WORDS), "labels": LABELS.read, "number": number, "number_after": number_after("####")}
+
+
+@pytest.mark.parametrize("name", ["choice", "labels", "number"])
+def test_reading_twice_is_reading_once(name: str) -> None:
+    read = READERS[name]
+
+    @given(st.text(max_size=30) | edges.flatmap(lambda edge: st.sampled_from(WORDS).map(lambda word: edge + word)))
+    def check(text: str) -> None:
+        answer = read(text)
+        if answer is not None:
+            assert read(answer) == answer
+            assert read(f"  {answer}\n") == answer
+
+    check()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_any_text_is_read_or_not_and_nothing_is_raised(name: str) -> None:
+    @given(st.text(max_size=40) | st.text(alphabet="#0123456789.,-+$% \n", max_size=20))
+    def check(text: str) -> None:
+        answer = READERS[name](text)
+        assert answer is None or answer
+
+    check()
+
+
+@given(st.sampled_from(WORDS), edges, edges, tails, st.sampled_from([str.upper, str.lower, str.title, str]))
+def test_case_and_punctuation_do_not_matter(word: str, before: str, after: str, tail: str, case: type[str]) -> None:
+    assume(case(word).casefold() == word.casefold())
+    assert choice(*WORDS)(before + case(word) + after + tail) == word
+
+
+@given(st.sampled_from(WORDS), st.text(alphabet="abc1 ", min_size=1, max_size=8).filter(str.strip))
+def test_what_follows_the_word_does_not_matter_unless_it_names_another(word: str, other: str) -> None:
+    named = {known for known in WORDS if known.casefold() in f" {other} ".casefold()}
+    assume(named <= {word})
+    assume(f"{word} {other}".casefold() not in {known.casefold() for known in WORDS})
+    assert choice("yes", "no")(f"yes {other}") == "yes"
+    assert choice("yes", "no")(f"yes {other} no") is None
+    assert choice("yes", "no")(f"the answer is {other} yes") is None
+    assert choice("yes", "no")(f"yes{other.strip()}") is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\n\npositive", "positive.\nnegative"])
+def test_only_the_first_line_that_says_something_counts(text: str) -> None:
+    assert choice(*WORDS)(text) == ("positive" if "positive" in text else None)
+
+
+@pytest.mark.parametrize(("value", "word"), [(0, "no"), (1, "yes"), ("bad", "no"), ("good", "yes")])
+def test_labels_by_number_and_by_name(value: object, word: str) -> None:
+    assert LABELS.word(value) == word
+
+
+@pytest.mark.parametrize("value", [-1, 2, "no", "Good", "0", 1.0, None, True, [], "good "])
+def test_labels_that_are_not_declared(value: object) -> None:
+    with pytest.raises(ValueError, match=r"is not declared \(0 or 'bad', 1 or 'good'\)"):
+        LABELS.word(value)
+
+
+def test_labels_named_true_and_false_accept_booleans() -> None:
+    labels = Labels(names=("False", "True"), words=("no", "yes"))
+    assert [labels.word(value) for value in (False, True, 0, 1, "False", "True")] == ["no", "yes"] * 3
+
+
+@given(decimals)
+def test_every_decimal_is_read_as_the_same_value(value: Decimal) -> None:
+    assume(-60 < value.adjusted() < 60)
+    text = format(value, "f")
+    answer = number(text)
+    assert answer is not None
+    assert Decimal(answer) == value
+    assert "e" not in answer.lower()
+    # One spelling for one value: no idle zeros, no plus, no point without digits, no negative zero.
+    assert number(f"+{text}" if value > 0 else text) == answer
+    assert number(text + ("0" if "." in text else ".0")) == answer
+    assert answer == "0" or not answer.startswith(("-0", "0")) or answer.lstrip("-").startswith("0.")
+
+
+@given(st.integers(-(10**40), 10**40))
+def test_thousands_may_be_separated(value: int) -> None:
+    assert number(f"{value:,}") == str(value)
+    assert number(f"${value:,}.") == str(value)
+    assert number(f"{value}%") == str(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("18", "18"),
+        (" 18. ", "18"),
+        ("**18**", "18"),
+        ("$1,234.50", "1234.5"),
+        ("-0.0", "0"),
+        (".5", "0.5"),
+        ("007", "7"),
+        ("(12)", "12"),
+        ("1,23", None),
+        ("12 apples", None),
+        ("1e5", None),
+        ("1.2.3", None),
+        ("--1", None),
+        ("", None),
+        ("nan", None),
+        ("1 2", None),
+    ],
+)
+def test_a_number_and_nothing_else(text: str, answer: str | None) -> None:
+    assert number(text) == answer
+
+
+@given(decimals, st.text(max_size=30).filter(lambda text: "#" not in text), tails)
+def test_the_number_behind_the_last_marker(value: Decimal, before: str, tail: str) -> None:
+    assume(-30 < value.adjusted() < 30 and "####" not in tail)
+    text = f"{before} #### 3\n{before}#### {format(value, 'f')}{tail}"
+    assert READERS["number_after"](text) == number(format(value, "f"))
+    assert READERS["number_after"](before) is None
+
+
+@pytest.mark.parametrize("text", ["####", "#### ", "18", "#### about 18", "#### 18 apples"])
+def test_no_number_behind_the_marker(text: str) -> None:
+    assert READERS["number_after"](text) is None

@@ -1,0 +1,228 @@
+"""Suite files mean what YAML 1.2 says, and an override is the same as writing its key in the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peftbench.errors import InvalidSpec, UnknownName
+from peftbench.spec import Entry, EvalSpec, Suite, TrainSpec, Value
+from peftbench.suites._read import build_suite, parse_scalar, read_suite, suite_names
+from property.strategies import eval_specs, plain, suites, train_specs
+
+HEAD = "tasks: [sst2]\nmodels: [tiny]\nmethods: [lora]\n"
+DATA: dict[str, Any] = {"tasks": ["sst2"], "models": ["tiny"], "methods": ["lora"]}
+
+
+def written(folder: Path, text: str | bytes, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("no", "no"),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("off", "off"),
+        ("10:30", "10:30"),
+        ("1e-5", 1e-5),
+        ("3e-2", 3e-2),
+        ("1E5", 1e5),
+        ("010", 10),
+        ("0o10", 8),
+        ("0x1f", 31),
+        (".5", 0.5),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("'1'", "1"),
+        ("[1, 2]", [1, 2]),
+        ("{a: 1}", {"a": 1}),
+        ("1.0", 1.0),
+        ("y", "y"),
+    ],
+)
+def test_scalars_mean_what_yaml_1_2_says(text: str, meaning: Any, tmp_path: Path) -> None:
+    assert parse_scalar(text) == meaning
+    assert type(parse_scalar(text)) is type(meaning)
+    name = written(tmp_path, f"tasks: [sst2]\nmodels: [tiny]\nmethods: [{{use: lora, x: {text}}}]\n")
+    assert read_suite(name).methods[0].options == {"x": meaning}
+
+
+@given(suites)
+def test_a_suite_written_as_json_is_read_back(suite: Suite) -> None:
+    assert build_suite(plain(suite)) == suite
+    assert build_suite(parse_scalar(json.dumps(plain(suite)))) == suite
+
+
+def test_the_name_of_a_suite_is_that_of_its_file(tmp_path: Path) -> None:
+    assert read_suite(written(tmp_path, HEAD)).name == "mine"
+    assert read_suite(written(tmp_path, HEAD + "name: other\n")).name == "other"
+    assert read_suite(written(tmp_path, HEAD, "plain")).name == "plain"
+
+
+DUPLICATES = {
+    "top": HEAD + "tasks: [rte]\n",
+    "section": HEAD + "train:\n  limit: 1\n  limit: 2\n",
+    "flow": HEAD + "train: {limit: 1, limit: 1}\n",
+    "entry": "tasks: [sst2]\nmodels: [tiny]\nmethods:\n  - use: lora\n    r: 1\n    r: 2\n",
+    "deep": "tasks: [sst2]\nmodels: [tiny]\nmethods: [{use: lora, a: [{b: {c: 1, c: 2}}]}]\n",
+    "quoted": HEAD + "train: {limit: 1, 'limit': 2}\n",
+}
+
+
+@pytest.mark.parametrize("text", DUPLICATES.values(), ids=DUPLICATES)
+def test_a_key_twice_is_refused_at_any_depth(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match=r"holds a key twice \(line \d+\)") as caught:
+        read_suite(written(tmp_path, text))
+    assert caught.value.fix
+
+
+def test_a_key_and_its_alias_in_one_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="'learning_rate' twice"):
+        read_suite(written(tmp_path, HEAD + "train: {lr: 1, learning_rate: 1}\n"))
+
+
+BROKEN: dict[str, str | bytes] = {
+    "bracket": "tasks: [sst2\nmodels: x",
+    "tab": "tasks:\n\t- sst2\n",
+    "tag": "tasks: !!python/object:os.system [x]\n",
+    "control": "tasks: [\x01]\n",
+    "not utf-8": b"tasks: [\xff\xfe\xfa]\n",
+    "list": "- a\n- b\n",
+    "text": "just text\n",
+    "empty": "",
+    "two documents": "a: 1\n---\nb: 2\n",
+    "date": HEAD + "train: {limit: 2020-01-01}\n",
+    "infinite": HEAD + "train: {learning_rate: .inf}\n",
+    "not a number": "tasks: [sst2]\nmodels: [tiny]\nmethods: [{use: lora, x: .nan}]\n",
+    "itself": "tasks: &a [*a]\nmodels: [m]\nmethods: [n]\n",
+    "list as key": HEAD + "? [a, b]\n: 1\n",
+    "train is nothing": HEAD + "train:\n",
+    "train is a number": HEAD + "train: 5\n",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_suite_is_one_sentence_and_a_fix(text: str | bytes, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        read_suite(written(tmp_path, text))
+    assert caught.value.fix
+    assert "\n" not in caught.value.message
+    assert "mine.yaml" in caught.value.message
+
+
+def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match=r"no suite file nowhere\.yaml"):
+        read_suite("nowhere.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(InvalidSpec):
+        read_suite(str(tmp_path / "folder.yaml"))
+
+
+def test_an_unknown_suite_is_answered_with_those_that_ship() -> None:
+    with pytest.raises(UnknownName, match="Unknown suite 'quickstrat'"):
+        read_suite("quickstrat")
+
+
+def test_every_suite_that_ships_is_read() -> None:
+    assert [read_suite(name).name for name in suite_names()] == suite_names()
+    assert all(read_suite(name, ["seeds=7"]).seeds == (7,) for name in suite_names())
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        (HEAD + "trian: {}\n", "'train'"),
+        (HEAD + "train: {learning_rat: 1}\n", "'learning_rate'"),
+        (HEAD + "train: {epoch: 1}\n", "'epochs'"),
+        (HEAD + "evaluate: {limt: 1}\n", "'limit'"),
+        (HEAD + "1: 2\n", "Known: description"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest_of_its_section(text: str, near: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName) as caught:
+        read_suite(written(tmp_path, text))
+    assert near in caught.value.fix
+
+
+# ---- overrides -----------------------------------------------------------------------------------------------------
+
+
+def _sections(section: str, value: Value) -> list[tuple[str, str, Any]]:
+    short = {canonical: alias for alias, canonical in type(value).aliases.items()}
+    return [(section, name, item) for key, item in plain(value).items() for name in {key, short.get(key, key)}]
+
+
+@given(train_specs, eval_specs, train_specs, st.data())
+def test_an_override_is_the_same_as_the_key_in_the_file(
+    train: TrainSpec, evaluate: EvalSpec, before: TrainSpec, data: st.DataObject
+) -> None:
+    section, key, value = data.draw(st.sampled_from([*_sections("train", train), *_sections("evaluate", evaluate)]))
+    overridden = build_suite(DATA, [f"{section}.{key}={json.dumps(value)}"])
+    assert overridden == build_suite({**DATA, section: {key: value}})
+    # The file may have said something else, under the key or under its alias; the override wins.
+    aliases = {canonical: alias for alias, canonical in TrainSpec.aliases.items()}
+    said = {aliases.get(old, old): item for old, item in plain(before).items()}
+    expected = before if section == "evaluate" else before.updated({key: value}, "x")
+    assert build_suite({**DATA, "train": said}, [f"{section}.{key}={json.dumps(value)}"]).train == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("seeds=1,2,3", "seeds", [1, 2, 3]),
+        ("seeds=[1, 2]", "seeds", [1, 2]),
+        ("seeds=5", "seeds", [5]),
+        ("tasks=sst2,rte", "tasks", ["sst2", "rte"]),
+        ("tasks=sst2, rte,", "tasks", ["sst2", "rte"]),
+        ("methods=[lora, {use: lora, r: 4}]", "methods", ["lora", {"use": "lora", "r": 4}]),
+        ("models=../models/tiny", "models", ["../models/tiny"]),
+        ("name=other", "name", "other"),
+        ("train={epochs: 2, lr: 1e-3}", "train", {"num_train_epochs": 2, "learning_rate": 1e-3}),
+    ],
+)
+def test_lists_and_whole_sections_can_be_overridden(override: str, key: str, value: Any) -> None:
+    assert build_suite(DATA, [override]) == build_suite({**DATA, key: value})
+
+
+def test_later_overrides_win() -> None:
+    assert build_suite(DATA, ["train.lr=1", "train.learning_rate=2"]).train.learning_rate == 2
+    assert build_suite({**DATA, "train": None}, ["train.limit=3"]).train.limit == 3
+
+
+@pytest.mark.parametrize(
+    "override", ["train.limit", "=3", "train.limit=[", "train.limit=x", "seeds=a", "seeds=", "tasks=,"]
+)
+def test_an_override_that_cannot_be_read(override: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        build_suite(DATA, [override])
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("override", ["trian.limit=3", "train.limt=3", "nmae=x", "train.a.b=1"])
+def test_an_override_of_something_unknown(override: str) -> None:
+    with pytest.raises(UnknownName):
+        build_suite(DATA, [override])
+
+
+def test_an_override_inside_a_section_that_is_no_mapping() -> None:
+    with pytest.raises(InvalidSpec, match="train"):
+        build_suite({**DATA, "train": 5}, ["train.limit=3"])
+
+
+def test_building_leaves_the_data_alone() -> None:
+    data = {**DATA, "train": {"epochs": 1}}
+    before = json.dumps(data)
+    suite = build_suite(data, ["train.limit=2", "seeds=4"])
+    assert json.dumps(data) == before
+    assert suite.train == TrainSpec(num_train_epochs=1, limit=2)
+    assert suite.methods == (Entry(use="lora"),)

@@ -1,0 +1,109 @@
+"""Greedy decoding against `generate` of transformers, one unpadded prompt at a time; chat templates that are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.models._chat import Message
+from peftbench.models._facts import find
+from peftbench.models._load import LoadedModel, load
+from peftbench.spec import ModelRef
+
+CPU = torch.device("cpu")
+SHARED = Path(__file__).parents[3] / "shared" / "models"
+shared = [pytest.mark.shared, pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data and models are not here")]
+MODELS = ["tiny", pytest.param("stories260k-llama2", marks=shared), pytest.param("stories15m-llama2", marks=shared)]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def base(request: pytest.FixtureRequest) -> LoadedModel:
+    torch.set_num_threads(1)
+    facts = find("tiny" if request.param == "tiny" else str(SHARED / request.param))
+    return load(ModelRef(name=facts.name, revision=facts.revision), facts, CPU)
+
+
+def reference(base: LoadedModel, prompt: tuple[int, ...], tokens: int) -> list[int]:
+    ids = torch.tensor([prompt])
+    options = {
+        "do_sample": False,
+        "max_new_tokens": tokens,
+        "eos_token_id": base.chat.end_id,
+        "pad_token_id": base.chat.end_id,
+    }
+    with torch.inference_mode():
+        out = base.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)  # type: ignore[operator]
+    row: list[int] = out[0, len(prompt) :].tolist()
+    return row[: row.index(base.chat.end_id)] if base.chat.end_id in row else row
+
+
+def test_equal_to_generate_in_any_batch(base: LoadedModel) -> None:
+    words = ["cat", "a small dog", "the sun over the hill and far away", "One day", "Tom", "rain rain rain rain rain"]
+    prompts = [base.chat.prompt_ids(Message("Tell a story.", word, "")) for word in words]
+    expected = [reference(base, prompt, 12) for prompt in prompts]
+    assert any(expected)
+    for batch in (1, 2, 6):
+        assert greedy(base.model, prompts, Decoding(12, base.chat.end_id, batch, CPU)) == expected
+
+
+def test_one_beginning_token_at_most(base: LoadedModel) -> None:
+    ids = base.chat.prompt_ids(Message("Tell a story.", "cat", ""))
+    begin = base.tokenizer.bos_token_id
+    assert begin is None or ids.count(begin) <= (1 if base.tokenizer.chat_template is None else ids.count(begin))
+    assert begin is None or ids[:2] != (begin, begin)
+
+
+def test_only_the_body_is_cut(base: LoadedModel) -> None:
+    message = Message("Read the story.", "once there was a cat " * 60, "What was there?")
+    whole = base.chat.encode(message, "cat", room=10_000)
+    assert whole is not None
+    assert not whole.cut
+    room = 120
+    short = base.chat.encode(message, "cat", room=room)
+    assert short is not None
+    assert short.cut
+    assert short.tokens <= room
+    assert short.answer == whole.answer
+    text = base.tokenizer.decode(list(short.prompt))
+    assert message.instruction in text
+    assert message.question in text
+    assert "once there was a cat" in text
+
+
+def test_the_cut_takes_no_more_than_it_must(base: LoadedModel) -> None:
+    message = Message("Read.", "once there was a cat " * 60, "What?")
+    lengths = [base.chat.encode(message, "cat", room=room) for room in range(100, 120)]
+    assert all(
+        encoded is not None and room - encoded.tokens <= 8
+        for room, encoded in zip(range(100, 120), lengths, strict=True)
+    )
+
+
+def test_what_cannot_fit_is_none(base: LoadedModel) -> None:
+    assert base.chat.encode(Message("Read the story.", "", "What was there, and why, and who?"), "cat", room=8) is None
+    assert base.chat.encode(Message("Read.", "", "?"), "cat", room=60, answer_room=59) is None
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data and models are not here")
+def test_template_of_a_real_chat_model() -> None:
+    """SmolLM2: its own system message once, the end token closes the answer, though it is the pad token as well."""
+    from transformers import AutoTokenizer
+
+    from peftbench.models._chat import Chat
+
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / "smollm2-135m-instruct-gguf")
+    chat = Chat(tokenizer, "template")
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == chat.end_id
+    system = chat.system_message()
+    assert system is not None
+    assert "You are a helpful AI assistant named SmolLM" in system
+    text = tokenizer.decode(list(chat.prompt_ids(Message("Say red.", "", ""))))
+    assert text.count("<|im_start|>system") == 1
+    assert text.endswith("<|im_start|>assistant\n")
+    encoded = chat.encode(Message("Say red.", "", ""), "red", room=100)
+    assert encoded is not None
+    assert tokenizer.decode(list(encoded.answer)) == "red<|im_end|>"

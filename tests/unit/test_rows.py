@@ -1,0 +1,219 @@
+"""Rows, examples and where they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftbench import hub, registry
+from peftbench.errors import DataProblem, MissingExtra
+from peftbench.metrics.classification import ACCURACY
+from peftbench.tasks._answer import Labels
+from peftbench.tasks._source import Files, Generated, HubDataset
+from peftbench.tasks._task import Example, Item, Row, Split, Task, items
+
+LABELS = Labels(("bad", "good"), ("no", "yes"))
+HUB = HubDataset("owner/name", None, mirror="mine")
+
+
+def ask(row: Row) -> Example:
+    return Example(
+        instruction="?", body=row["text"].strip(), target=LABELS.word(row["label"]), group=row.get("passage", "")
+    )
+
+
+TASK = Task(
+    source=HUB,
+    ask=ask,
+    read=LABELS.read,
+    metrics=(ACCURACY,),
+    chance=0.5,
+    category="c",
+    licence="l",
+    citation="c",
+    specimen=({"text": "a", "label": 0}, {"text": "b", "label": "good"}),
+    version=1,
+)
+
+
+def test_every_row_becomes_an_item_with_its_place() -> None:
+    found = items(TASK, [(3, TASK.specimen[0]), (7, TASK.specimen[1])], "train")
+    assert [(item.id, item.reference) for item in found] == [("train/3", "no"), ("train/7", "yes")]
+    assert TASK.headline == "accuracy"
+
+
+def test_rows_of_one_passage_share_a_group_and_others_stand_alone() -> None:
+    rows = [{"text": str(number), "label": 0, "passage": passage} for number, passage in enumerate(["p", "p", "q", ""])]
+    groups = [item.group for item in items(TASK, list(enumerate(rows)), "test")]
+    assert groups[0] == groups[1] != groups[2]
+    assert len(groups[0]) == 12
+    assert groups[3] == "test/3"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"label": 0}, "Row test/0 has no column 'text'; it has: label"),
+        ({"text": "a", "label": 5}, "the label 5 is not declared"),
+        ({"text": None, "label": 0}, "Row test/0: 'NoneType' object has no attribute 'strip'"),
+        ({"text": "a", "label": -1}, "the label -1 is not declared"),
+    ],
+)
+def test_a_row_that_cannot_be_asked_is_a_sentence(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataProblem, match=words) as caught:
+        items(TASK, [(0, row)], "test")
+    assert caught.value.fix
+
+
+def test_a_target_the_task_cannot_read_is_a_mistake_of_the_task() -> None:
+    odd = dataclasses.replace(TASK, read=lambda text: None)
+    with pytest.raises(DataProblem, match="cannot read its own target 'no'"):
+        items(odd, [(0, TASK.specimen[0])], "test")
+
+
+@pytest.mark.parametrize("name", registry.names("tasks"))
+def test_specimens_are_asked_and_their_targets_are_right(name: str) -> None:
+    task: Task = registry.load("tasks", name).value
+    found = items(task, list(enumerate(task.specimen)), "test")
+    assert all(isinstance(item, Item) for item in found)
+    for item in found:
+        assert task.metrics[0].statistics(task.read(item.example.target), item.reference) == (1.0,)
+        assert task.metrics[0].statistics(None, item.reference) == (0.0,)
+    assert 0 < task.chance < 1
+
+
+def test_a_story_of_one_sentence_has_only_its_question() -> None:
+    gsm8k: Task = registry.load("tasks", "gsm8k").value
+    one = gsm8k.ask({"question": "How many?", "answer": "#### 3"})
+    assert (one.body, one.question) == ("", "How many?")
+    two = gsm8k.ask({"question": "There are 3. How many?", "answer": "<<1+2=3>>3\n#### 3"})
+    assert (two.body, two.question, two.target) == ("There are 3.", "How many?", "3\n#### 3")
+
+
+# ---- sources -------------------------------------------------------------------------------------------------------
+
+
+def mirror(
+    root: Path, train: bytes = b'{"a": 1}\n{"a": 2}\n', test: bytes = b'{"a": 3}\n', suffix: str = ".jsonl"
+) -> str:
+    folder = root / "mine"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"train{suffix}").write_bytes(train)
+    (folder / f"validation{suffix}").write_bytes(test)
+    return str(root)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_mirror_is_read_in_order(tmp_path: Path, *, packed: bool) -> None:
+    train, test = b'{"a": 1}\n{"a": "\\u2028"}\n', b'{"a": 3}'
+    if packed:
+        root = mirror(tmp_path, gzip.compress(train), gzip.compress(test), suffix=".jsonl.gz")
+    else:
+        root = mirror(tmp_path, train, test)
+    identity = HUB.identity(root)
+    assert identity.startswith("files:")
+    assert HUB.rows("train", root, identity) == [{"a": 1}, {"a": "\u2028"}]
+    assert HUB.rows("test", root, identity) == [{"a": 3}]
+
+
+def test_the_identity_is_the_content_of_both_files(tmp_path: Path) -> None:
+    one = HUB.identity(mirror(tmp_path / "one"))
+    assert HUB.identity(mirror(tmp_path / "two")) == one
+    assert HUB.identity(mirror(tmp_path / "two", test=b'{"a": 4}\n')) != one
+    assert HUB.identity(mirror(tmp_path / "two", train=b'{"a": 4}\n')) != one
+    own = Files(tmp_path / "one/mine/train.jsonl", tmp_path / "one/mine/validation.jsonl")
+    assert own.identity(None) == one
+
+
+def test_files_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None:
+    root = mirror(tmp_path)
+    identity = HUB.identity(root)
+    mirror(tmp_path, test=b'{"a": 5}\n')
+    own = Files(tmp_path / "mine/train.jsonl", tmp_path / "mine/validation.jsonl")
+    for source in (HUB, own):
+        with pytest.raises(DataProblem, match="not those the run was planned with"):
+            source.rows("train", root, identity)
+
+
+def test_files_of_ones_own(tmp_path: Path) -> None:
+    mirror(tmp_path)
+    own = Files(tmp_path / "mine/train.jsonl", tmp_path / "mine/validation.jsonl")
+    assert own.rows("train", None, own.identity(None)) == [{"a": 1}, {"a": 2}]
+    assert own.rows("test", "anywhere", own.identity(None)) == [{"a": 3}]
+    with pytest.raises(DataProblem, match="There is no file"):
+        Files(tmp_path / "none", tmp_path / "none").identity(None)
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "words"),
+    [
+        (b"", ".jsonl", "has no rows"),
+        (b'{"a": 1}\n{"a": \n', ".jsonl", "row 2 is not JSON"),
+        (b'{"a": 1}\n[1]\n', ".jsonl", "row 2 is not an object"),
+        (b"\xff\xfe", ".jsonl", "cannot be read after row 0"),
+        (b"no gzip at all", ".jsonl.gz", "cannot be read after row 0"),
+        (gzip.compress(b'{"a": 1}\n' * 2000)[:-20], ".jsonl.gz", "cannot be read after row"),
+        (
+            gzip.compress(b'{"a": 1}\n')[:10] + b"\x07" + gzip.compress(b'{"a": 1}\n')[11:],
+            ".jsonl.gz",
+            "cannot be read after row 0",
+        ),
+    ],
+    ids=["empty", "half a row", "a list", "not utf-8", "not gzip", "cut gzip", "damaged gzip"],
+)
+def test_damaged_files(content: bytes, suffix: str, words: str, tmp_path: Path) -> None:
+    root = mirror(tmp_path, train=content, suffix=suffix)
+    with pytest.raises(DataProblem, match=words) as caught:
+        HUB.rows("train", root, HUB.identity(root))
+    assert caught.value.fix
+
+
+def test_a_mirror_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataProblem, match=r"There is no .*train.jsonl.gz") as caught:
+        HUB.identity(str(tmp_path))
+    assert "--data-root" in caught.value.fix
+
+
+def test_a_generator_is_known_by_its_rows() -> None:
+    def make(split: Split) -> list[dict[str, Any]]:
+        return [{"text": split}]
+
+    source = Generated(make)
+    assert source.rows("train", None, "") == [{"text": "train"}]
+    assert source.identity(None) == Generated(lambda split: [{"text": split}]).identity("anywhere")
+    assert source.identity(None) != Generated(lambda split: [{"text": split + "!"}]).identity(None)
+    assert source.identity(None).startswith("generated:")
+
+
+def test_without_the_libraries_the_fix_is_a_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
+        HUB.rows("train", None, "hub:x@0")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
+        HUB.identity(None)
+
+
+def test_the_identity_on_the_hub_names_subset_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def resolve(*question: Any) -> str:
+        asked.append(question)
+        return "c0ffee"
+
+    monkeypatch.setattr(hub, "resolve", resolve)
+    assert HUB.identity(None) == "hub:owner/name/default@c0ffee"
+    assert HubDataset("o/n", "sub", mirror="", revision="v1").identity(None) == "hub:o/n/sub@c0ffee"
+    assert asked == [("dataset", "owner/name", None), ("dataset", "o/n", "v1")]
+
+
+def test_json_lines_keep_every_kind_of_value(tmp_path: Path) -> None:
+    row = {"text": "ü\n", "number": 1.5, "none": None, "list": [1, {"x": True}]}
+    root = mirror(tmp_path, test=json.dumps(row).encode())
+    assert HUB.rows("test", root, HUB.identity(root)) == [row]
