@@ -38,7 +38,6 @@ ROOT_MODULE = "peftbench"
 NEIGHBOURS: Mapping[tuple[str, str], str] = {
     ("record", "spec"): "a record holds the spec it answers",
     ("runner", "stages"): "one run in two files: the order of the stages, and what each leaves for the record",
-    ("workbench", "training"): "the sample of rows is drawn where batches are; the bench keeps what was drawn",
     ("__main__", "cli"): "`python -m peftbench` is the command line",
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}

@@ -39,7 +39,7 @@ class Value(BaseModel):
             InvalidSpec: a value is missing or of the wrong kind.
         """
         try:
-            text = json.dumps(_canonical_keys(data, cls.aliases, where), allow_nan=False)
+            text = json.dumps(_full_names(cls, data, where), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InvalidSpec(
                 f"{where} holds a value that JSON cannot express: {error}.", "Use text, numbers, lists and mappings."
@@ -53,16 +53,20 @@ class Value(BaseModel):
         """A copy with some keys replaced; aliases are accepted, and everything is checked as in `parse`."""
         if not changes:
             return self
-        return self.parse({**self.model_dump(mode="json"), **_canonical_keys(changes, self.aliases, where)}, where)
+        named = _full_names(type(self), changes, where)
+        return self.parse({**self.model_dump(mode="json"), **named}, where)
 
 
-def _canonical_keys(data: Mapping[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:
+def _full_names(cls: type[Value], data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The same settings without aliases, those of inner values too."""
     result: dict[str, Any] = {}
     for key, value in data.items():
-        name = aliases.get(key, key)
+        name = cls.aliases.get(key, key)
         if name in result:
             raise InvalidSpec(f"{where} sets {name!r} twice, once as {key!r}.", "Keep one of them.")
-        result[name] = value
+        inner = _owner(cls, [name])
+        nested = inner is not cls and isinstance(value, Mapping)
+        result[name] = _full_names(inner, value, f"{where}, {name}") if nested else value
     return result
 
 

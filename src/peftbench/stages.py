@@ -162,7 +162,7 @@ class Stages:
         """Note a fault: a sentence for the record, the trace for the log. A broken adapter folder is not kept."""
         self._log("".join(traceback.format_exception(error)))
         message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
-        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=message[:2000], fix=fix)
+        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=_plain(message), fix=fix)
         shutil.rmtree(self._folder.adapter, ignore_errors=True)
 
     def record(self) -> Record:
@@ -208,6 +208,11 @@ class Stages:
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:
     return [question.encoded for question in questions if question.encoded is not None]
+
+
+def _plain(message: str) -> str:
+    """A message that can be stored: of a bounded length, without what UTF-8 cannot express."""
+    return message[:2000].encode("utf-8", "replace").decode()
 
 
 def _now() -> str:

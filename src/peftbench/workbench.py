@@ -10,8 +10,7 @@ from peftbench.methods._method import Method, build
 from peftbench.models._facts import find
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, TaskRef
-from peftbench.tasks._task import Item, Split, Task, items
-from peftbench.training.batches import sample
+from peftbench.tasks._task import Item, Split, Task, items, sample
 
 
 @dataclass
@@ -49,7 +48,8 @@ class Workbench:
         key = f"{ref.model_dump_json()} on {resources.device}"
         if self._base is None or self._base[0] != key:
             self.drop_base()
-            facts = find(resources.model_folder or ref.name, ref.revision)
+            folder = resources.model_folder
+            facts = find(folder) if folder else find(ref.name, ref.revision)
             if facts.revision != ref.revision:
                 raise ModelProblem(
                     f"The files of {ref.name} are not those the run was planned with.", "Plan again: peftbench run"

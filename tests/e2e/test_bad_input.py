@@ -182,7 +182,7 @@ def test_a_full_disk_before_the_start(filled: Path, mount: Callable[[str], Path]
 
 @pytest.mark.mount
 def test_a_disk_that_fills_up_while_saving(filled: Path, mount: Callable[[str], Path]) -> None:
-    """The adapter of full fine-tuning does not fit: a recorded failure of the phase `save`, earlier records untouched."""
+    """The adapter of full fine-tuning does not fit: a recorded failure of `save`, earlier records untouched."""
     place = mount("size=1m")
     shutil.copytree(filled, place / "store")
     before = snapshot(place / "store")

@@ -27,6 +27,8 @@ class Lora(TargetedPeftMethod):
     def __post_init__(self) -> None:
         if self.r < 1:
             raise ValueError("r must be at least 1")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError("lora_dropout must be at least 0 and below 1")
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters; GPT-2 keeps its weights transposed, which peft wants to be told."""

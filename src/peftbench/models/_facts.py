@@ -52,10 +52,12 @@ def find(name: str, revision: str | None = None) -> ModelFacts:
     Raises:
         ModelProblem: there is no such model, it has no weights, or its architecture has no role map.
     """
-    if name in embedded_names():
-        return _in_folder(Path(str(files(__package__) / name)))
-    path = Path(name)
+    path = Path(str(files(__package__) / name)) if name in embedded_names() else Path(name)
     if path.is_dir():
+        if revision is not None:
+            raise ModelProblem(
+                f"The folder {name} has no revisions.", "Leave `revision` away: a folder counts by content."
+            )
         return _in_folder(path)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelProblem(

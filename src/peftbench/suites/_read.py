@@ -52,10 +52,6 @@ def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: s
     merged: dict[str, Any] = dict(data)
     for override in overrides:
         _apply(merged, override)
-    for section, cls in (("train", TrainSpec), ("evaluate", EvalSpec)):
-        if isinstance(merged.get(section), Mapping):
-            # Parsed apart, so that an unknown key is compared with the keys of its own section.
-            merged[section] = cls.parse(merged[section], f"{where}, {section}").model_dump(mode="json")
     return Suite.parse(merged, where)
 
 

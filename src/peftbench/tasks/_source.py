@@ -52,11 +52,12 @@ class HubDataset:
 
     def _from_hub(self, split: Split, revision: str) -> list[Row]:
         try:
-            from datasets import load_dataset_builder
+            from datasets import disable_progress_bars, load_dataset_builder
             from datasets.exceptions import DatasetsError
         except ImportError:
             raise MissingExtra("datasets", "hub") from None
         name = self.train if split == "train" else self.test
+        disable_progress_bars()
         with hub.hub_errors("dataset", self.id, revision):
             try:
                 builder = load_dataset_builder(self.id, self.subset, revision=revision)
@@ -144,8 +145,7 @@ def _read_lines(path: Path) -> list[Row]:
     rows: list[Row] = []
     try:
         with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                rows.append(_parse(line, path, number))
+            rows.extend(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataProblem(f"{path} cannot be read after row {len(rows)}: {error}.", "Copy the file again.") from error
     return _nonempty(rows, str(path))

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from peftbench.errors import DataProblem
 from peftbench.metrics._metric import Metric
+from peftbench.seeding import rng
 
 Row = Mapping[str, Any]
 Split = Literal["train", "test"]
@@ -79,6 +80,13 @@ class Item:
         if not self.example.group:
             return self.id
         return hashlib.sha256(self.example.group.encode()).hexdigest()[:12]
+
+
+def sample(size: int, limit: int | None) -> list[int]:
+    """Row numbers to use when only `limit` of `size` rows are: the same for every seed and method, in file order."""
+    if limit is None or limit >= size:
+        return list(range(size))
+    return sorted(rng(0, "sample").sample(range(size), limit))
 
 
 def items(task: Task, rows: Iterable[tuple[int, Row]], split: Split) -> list[Item]:

@@ -43,13 +43,6 @@ def _message(example: Example) -> Message:
     return Message(example.instruction, example.body, example.question)
 
 
-def sample(size: int, limit: int | None) -> list[int]:
-    """Row numbers to use when only `limit` of `size` rows are: the same for every seed and method, in file order."""
-    if limit is None or limit >= size:
-        return list(range(size))
-    return sorted(rng(0, "sample").sample(range(size), limit))
-
-
 def split_validation(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:
     """Cut a validation share off the training questions; rows of one group stay on one side.
 
