@@ -72,26 +72,23 @@ def plan_summary(plan: Plan, todo: int) -> str:
 
 
 def plan_table(plan: Plan, todo: set[str]) -> Table:
-    """Every run of a plan."""
-    table = _table("task", "model", "method", "seed", "state", "run id")
+    """Every run of a plan. Its id says task, model, method and seed."""
+    table = _table("state", "run id")
     for item in plan.runs:
-        spec = item.spec
-        seed = "–" if spec.seed is None else str(spec.seed)
-        state = "to do" if item.run_id in todo else "[green]done[/]"
-        table.add_row(spec.task.name, spec.model.name, spec.method.name, seed, state, item.run_id)
+        table.add_row(_MARKS["missing" if item.run_id in todo else "done"], item.run_id)
     return table
 
 
 def status_table(store: Store, states: Mapping[str, State]) -> Table:
     """Every run of a store, and a count of the states."""
     counts = Counter(states.values())
-    table = _table("run", "state", "score", "why")
+    table = _table("state", "score", "run id", "why")
     table.caption = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
     for run_id, state in states.items():
         record = store.get(run_id)
         score = "" if record is None or record.score is None else f"{100 * record.score:.1f}"
         why = f"{record.failure.phase}: {record.failure.message}" if record and record.failure else ""
-        table.add_row(run_id, _MARKS[state], score, why)
+        table.add_row(_MARKS[state], score, run_id, why)
     return table
 
 

@@ -16,7 +16,7 @@ from e2e.command import Result, peftbench, snapshot
 from peftbench.store import Store
 
 TINY = Path(str(files("peftbench.models") / "tiny"))
-ASK = ("--tasks", "TOY_LABEL", "--models", "tiny", "--methods", "zero_shot", "--seeds", "1")
+ASK = ("--tasks", "toy_mood", "--models", "tiny", "--methods", "zero_shot", "--seeds", "1")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def _model(*, weights: str | None) -> Callable[[Path], list[str]]:
         (folder / "model" / "model.safetensors").unlink()
         if weights:
             (folder / "model" / weights).write_bytes(b"x")
-        return ["--tasks", "TOY_LABEL", "--models", "model", "--methods", "zero_shot"]
+        return ["--tasks", "toy_mood", "--models", "model", "--methods", "zero_shot"]
 
     return write
 
@@ -62,27 +62,27 @@ def _family(folder: Path) -> list[str]:
     shutil.copytree(TINY, folder / "model")
     config = json.loads((folder / "model" / "config.json").read_text())
     (folder / "model" / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
-    return ["--tasks", "TOY_LABEL", "--models", "model", "--methods", "zero_shot"]
+    return ["--tasks", "toy_mood", "--models", "model", "--methods", "zero_shot"]
 
 
 def _options(*arguments: str) -> Callable[[Path], list[str]]:
     return lambda folder: list(arguments)
 
 
-GOOD = "tasks: [TOY_LABEL]\nmodels: [tiny]\nmethods: [zero_shot]\n"
+GOOD = "tasks: [toy_mood]\nmodels: [tiny]\nmethods: [zero_shot]\n"
 CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "task": (
         _options("--tasks", "sst3", "--models", "tiny", "--methods", "lora"),
         "Unknown task 'sst3'. Did you mean 'sst2'?",
     ),
-    "method": (_options("--tasks", "TOY_LABEL", "--models", "tiny", "--methods", "loar"), "Did you mean 'lora'?"),
-    "model": (_options("--tasks", "TOY_LABEL", "--models", "tinny", "--methods", "lora"), "There is no model 'tinny'"),
+    "method": (_options("--tasks", "toy_mood", "--models", "tiny", "--methods", "loar"), "Did you mean 'lora'?"),
+    "model": (_options("--tasks", "toy_mood", "--models", "tinny", "--methods", "lora"), "There is no model 'tinny'"),
     "suite": (_options("quickstat"), "Did you mean 'quickstart'?"),
     "suite file": (_options("nowhere.yaml"), "There is no suite file nowhere.yaml."),
     "nothing": (_options(), "Field required"),
     "key": (_suite(GOOD + "sedes: [1]\n"), "Unknown key 'sedes' in mine.yaml. Did you mean 'seeds'?"),
     "key of train": (_suite(GOOD + "train: {leraning_rate: 1e-3}\n"), "Did you mean 'learning_rate'?"),
-    "broken YAML": (_suite("tasks: [TOY_LABEL\n"), "mine.yaml is not YAML"),
+    "broken YAML": (_suite("tasks: [toy_mood\n"), "mine.yaml is not YAML"),
     "key twice": (_suite(GOOD + "tasks: [rte]\n"), "mine.yaml holds a key twice (line 4)"),
     "seed": (_suite(GOOD + "seeds: [one]\n"), "should be a valid integer (got 'one')"),
     "seed option": (_options(*ASK[:-1], "one"), "should be a valid integer (got 'one')"),
@@ -101,7 +101,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "empty split": (_mirror([]), "has no rows"),
     "no mirror": (
         _options("--tasks", "sst2", "--models", "tiny", "--methods", "lora", "--data-root", "nowhere"),
-        "There is no nowhere",
+        "nowhere/sst2/train.jsonl.gz. Check --data-root",
     ),
     "no weights": (_model(weights=None), "has no weights as safetensors. Copy the *.safetensors"),
     "pickled weights": (_model(weights="pytorch_model.bin"), "Convert its .bin files to safetensors."),

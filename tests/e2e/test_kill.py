@@ -19,7 +19,7 @@ KILLS = 6
 SUITE = (
     *(
         "--tasks",
-        "TOY_LABEL,TOY_PAIR",
+        "toy_mood,toy_more",
         "--models",
         "tiny",
         "--methods",

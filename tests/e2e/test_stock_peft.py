@@ -66,7 +66,7 @@ def _compare(store: Path, folder: Path, tmp_path: Path) -> int:
 def test_embedded_model(tmp_path: Path) -> None:
     from importlib.resources import files
 
-    ask = ("--tasks", "TOY_LABEL", "--models", "tiny", "--methods", "lora", "--seeds", "1")
+    ask = ("--tasks", "toy_mood", "--models", "tiny", "--methods", "lora", "--seeds", "1")
     done = peftbench(
         "run",
         *ask,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class Files:
 class Generated:
     """Rows made by a pure function of the split."""
 
-    make: Callable[[Split], list[dict[str, Any]]]
+    make: Callable[[Split], list[dict[str, Any]]] = field(repr=False)
 
     def identity(self, data_root: str | None) -> str:
         """`generated:<hash>` over the rows themselves, so that a changed generator is another data set."""
