@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STORE ?= results
-# Without it the installer compiles every module before the first one is used.
+# The exact versions the project was tested with.
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: quickstart test lint types check wheel bench clean
 
 quickstart: $(VENV)/.train
-	$(BIN)/peftbench run quickstart --store $(STORE)/quickstart --threads 2
+	$(BIN)/peftbench run quickstart --store $(STORE)/quickstart --threads 1
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST)

@@ -5,6 +5,7 @@ So that listing and planning never import `peft`, which takes seconds; a contrac
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,10 @@ class PeftMethod(Method):
         import peft
 
         config = getattr(peft, self.config_class)(task_type="CAUSAL_LM", **self.peft_settings(base.facts))
-        model: nn.Module = peft.get_peft_model(base.model, config)
+        with warnings.catch_warnings():
+            # The library asks transformers for something under its old name; a user can do nothing about it.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            model: nn.Module = peft.get_peft_model(base.model, config)
         # The library notes the folder the base was loaded from; its name and revision say more, anywhere.
         config.base_model_name_or_path = base.facts.name
         config.revision = base.facts.revision
