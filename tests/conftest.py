@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("shared"):
-            item.add_marker(pytest.mark.skip(reason="the real data and models are not beside the project"))
+            item.add_marker(pytest.mark.skip(reason="the shared data and models are not here"))
 
 
 @pytest.fixture(scope="session")

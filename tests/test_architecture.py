@@ -449,9 +449,10 @@ def broad_handlers(sources: Iterable[Source]) -> list[str]:
     found = []
     for module in sources:
         for node in ast.walk(module.tree):
-            kinds = ast.unparse(node.type) if isinstance(node, ast.ExceptHandler) and node.type else ""
-            if isinstance(node, ast.ExceptHandler) and (node.type is None or kinds in {"Exception", "BaseException"}):
-                found.append(module.name)
+            if isinstance(node, ast.ExceptHandler):
+                caught = {each.id for each in ast.walk(node.type) if isinstance(each, ast.Name)} if node.type else set()
+                if node.type is None or caught & {"Exception", "BaseException"}:
+                    found.append(module.name)
     return sorted(found)
 
 

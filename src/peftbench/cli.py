@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -84,7 +87,7 @@ def run(
     place = Store(store)
     todo = verbs.pending(suite, place, resources, retry=retry)
     typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)
-    with Display(len(todo.run_ids)) as display:
+    with _stoppable(), Display(len(todo.run_ids)) as display:
         outcome = verbs.run(suite, place, resources, executor=executor, retry=retry, watcher=display.watcher())
     if report:
         _report(place)
@@ -154,14 +157,15 @@ def show(
 def exec_(
     store: Annotated[Path, typer.Argument(help="Folder of the store.")],
     run_ids: Annotated[list[str], typer.Argument(help="Ids of runs that the store describes.")],
+    again: Annotated[bool, typer.Option("--again", help="Do runs that ended well once more.")] = False,
 ) -> None:
-    """Do the named runs here and now. This is what every executor calls."""
+    """Do the named runs here and now, unless they are done. This is what every executor calls."""
     from peftbench import verbs
     from peftbench.show import Display
     from peftbench.store import Store
 
-    with Display(len(run_ids)) as display:
-        records = verbs.execute_runs(Store(store), run_ids, display.watcher())
+    with _stoppable(), Display(len(run_ids)) as display:
+        records = verbs.execute_runs(Store(store), run_ids, again=again, watcher=display.watcher())
     if any(record.failure for record in records):
         raise typer.Exit(1)
 
@@ -243,12 +247,19 @@ def main() -> NoReturn:
     try:
         app()
     except PeftbenchError as error:
-        typer.secho(f"peftbench: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        typer.secho(f"peftbench: {error}", err=True, fg=typer.colors.RED if coloured else None)
         raise SystemExit(2) from None
+    raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command continues.", err=True)
-        raise SystemExit(130) from None
-    raise SystemExit(0)
+        raise typer.Exit(130) from None
 
 
 def _dashed(argument: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -11,12 +12,18 @@ from peftbench.errors import DataProblem, MissingExtra, ModelProblem
 Kind = Literal["dataset", "model"]
 
 
+# A commit names itself, so what is cached can be used without asking anybody.
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
 def resolve(kind: Kind, name: str, revision: str | None) -> str:
     """The commit that a branch, tag or nothing (the default branch) means now.
 
     Raises:
         DataProblem, ModelProblem: the repository or revision does not exist, is gated, or cannot be reached.
     """
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
     try:
         from huggingface_hub import HfApi
     except ImportError:

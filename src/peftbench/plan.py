@@ -137,9 +137,12 @@ def _settings(
         # A short context keeps at least half of its places for the question.
         answer = min(task.value.max_new_tokens, context // 2)
         evaluate = evaluate.updated({"max_new_tokens": answer}, "task default")
+    if evaluate.precision is None:
+        # References that do not train are asked in the same precision as what they are compared with.
+        evaluate = evaluate.updated({"precision": train.precision}, "training's own")
     reason = method.value.unfit(model.value) or _no_room(method.value, evaluate, context)
-    if not method.value.trains and evaluate.split == "validation":
-        reason = reason or "a method that does not train has no validation share"
+    if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
+        reason = reason or "there is no validation share to be evaluated on"
     return reason, train if method.value.trains else None, evaluate
 
 

@@ -53,8 +53,8 @@ class Cost(Value):
     trainable_parameters: int
     total_parameters: int = Field(description="of the base model, without the adapter")
     adapter_bytes: int | None = Field(description="size of the saved adapter; absent when none was saved")
-    fit_seconds: float | None
-    fit_tokens_per_second: float | None
+    fit_seconds: float | None = Field(description="of training as a whole, validation passes included")
+    fit_tokens_per_second: float | None = Field(description="of the training steps alone, without validation")
     predict_seconds: float
     predict_tokens_per_second: float = Field(description="new tokens")
     peaks: tuple[Peak, ...]
@@ -108,7 +108,8 @@ class Record(Value):
     @property
     def score(self) -> float | None:
         """The headline metric on the evaluated split, None for a failed run."""
-        return None if self.test is None else self.test.metrics[self.headline]
+        evaluated = self.test if self.spec.evaluate.split == "test" else self.validation
+        return None if evaluated is None else evaluated.metrics[self.headline]
 
 
 class Prediction(Value):
@@ -118,6 +119,6 @@ class Prediction(Value):
     group: str
     split: Literal["test", "validation"]
     target: str
-    text: str
+    text: str | None = Field(description="what the model wrote; absent where the question did not fit the context")
     answer: str | None
     statistics: dict[str, tuple[float, ...]]

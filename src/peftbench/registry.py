@@ -80,8 +80,9 @@ def _from_path(family: Family, path: Path) -> Member:
             f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}"
         )
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    # The content is part of the module's name: an edited file is another module, the same file the same one.
-    module_name = f"peftbench_file_{path.stem}_{content}"
+    # An edited file is another module, and so is a copy elsewhere, which may read the data beside it.
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"peftbench_file_{path.stem}_{place}_{content}"
     module = sys.modules.get(module_name) or _import_file(module_name, path)
     return _member(family, path.stem, module, plugin=content, file=str(path.resolve()))
 
@@ -94,7 +95,7 @@ def _import_file(module_name: str, path: Path) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         line = _line_in(error, path)
         raise UsageError(

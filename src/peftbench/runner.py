@@ -10,6 +10,7 @@ from peftbench.seeding import stream_seed
 from peftbench.spec import Resources, RunSpec
 from peftbench.stages import Progress, Stages, quiet
 from peftbench.store import Store, write_lines
+from peftbench.tasks._task import sample
 from peftbench.training.batches import ask
 from peftbench.workbench import Workbench
 
@@ -27,7 +28,8 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
         task = bench.task(spec.task, resources)
         stages.headline = task.headline
         train_items = bench.items(spec.task, "train", spec.train.limit, resources) if spec.train else []
-        test_items = bench.items(spec.task, "test", spec.evaluate.limit, resources)
+        wanted = spec.evaluate.split == "test"
+        test_items = bench.items(spec.task, "test", spec.evaluate.limit, resources) if wanted else []
 
         stages.enter("model")
         base = bench.base(spec.model, resources)
@@ -44,7 +46,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
                 stages.fit(adapter, base, questions, held_out)
 
             stages.enter("predict")
-            validation_items = [question.item for question in held_out]
+            validation_items = [held_out[place].item for place in sample(len(held_out), spec.evaluate.limit)]
             validation = stages.predict(adapter, base, ask(base.chat, validation_items, answering), "validation")
             test = stages.predict(adapter, base, ask(base.chat, test_items, answering), "test")
 
@@ -56,7 +58,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             if spec.train is not None and resources.save_adapter:
                 folder.adapter.mkdir()
                 method.save(adapter.module, base, folder.adapter)
-    except Exception as error:  # noqa: BLE001 - the one place where any fault becomes an outcome
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the one place where any fault becomes an outcome
         stages.fail(error)
         bench.drop_base()
     record = stages.record()

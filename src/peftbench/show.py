@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
@@ -55,7 +56,7 @@ class Display:
 
     def _done(self, record: Record) -> None:
         self._count += 1
-        outcome = "failed" if record.failure else f"{record.headline} {100 * (record.score or 0):.1f}"
+        outcome = "failed" if record.failure else f"{record.headline} {_percent(record)}"
         self._console.print(
             f"({self._count}/{self._total}) {record.run_id}  {outcome}", highlight=False, soft_wrap=True
         )
@@ -86,9 +87,9 @@ def status_table(store: Store, states: Mapping[str, State]) -> Table:
     table.caption = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
     for run_id, state in states.items():
         record = store.get(run_id)
-        score = "" if record is None or record.score is None else f"{100 * record.score:.1f}"
+        score = _percent(record) if record else ""
         why = f"{record.failure.phase}: {record.failure.message}" if record and record.failure else ""
-        table.add_row(_MARKS[state], score, run_id, why)
+        table.add_row(_MARKS[state], score, Text(run_id), Text(why))
     return table
 
 
@@ -96,7 +97,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows with equal keys."""
     table = _table(*(rows[0] if rows else ("name",)))
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     return table
 
 
@@ -104,7 +105,7 @@ def pairs_table(pairs: Mapping[str, str]) -> Table:
     """Names and values."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for key, value in pairs.items():
-        table.add_row(key, value)
+        table.add_row(key, Text(value))
     return table
 
 
@@ -112,9 +113,13 @@ def checks_table(checks: Sequence[Any]) -> Table:
     """The checks of a contract, with what to do about those that fail."""
     table = _table("", "check", "detail")
     for item in checks:
-        detail = item.detail if item.passed else f"{item.detail} [bold]{item.fix}[/]"
-        table.add_row("[green]ok[/]" if item.passed else "[red]no[/]", item.name, detail)
+        detail = Text(item.detail) if item.passed else Text.assemble(item.detail, " ", (item.fix, "bold"))
+        table.add_row("[green]ok[/]" if item.passed else "[red]no[/]", Text(item.name), detail)
     return table
+
+
+def _percent(record: Record) -> str:
+    return "" if record.score is None else f"{100 * record.score:.1f}"
 
 
 def _table(*columns: str) -> Table:

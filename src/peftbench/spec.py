@@ -139,6 +139,7 @@ class EvalSpec(Value):
     max_new_tokens: int | None = Field(default=None, ge=1, description="the task's own number when absent")
     max_length: int = Field(default=2048, ge=16, description="tokens of prompt and answer")
     decoding: Literal["greedy"] = "greedy"
+    precision: Literal["fp32", "bf16"] | None = Field(default=None, description="that of training when absent")
 
 
 class Entry(Value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
@@ -58,6 +59,7 @@ class Stages:
         self._trainable, self._total = 0, 0
         self._fit: FitResult | None = None
         self._fit_reading: Reading | None = None
+        self._step_seconds = 0.0
         self._results: dict[Split, SplitResult] = {}
         self._answered: Answered | None = None
         self._failure: Failure | None = None
@@ -103,25 +105,27 @@ class Stages:
         spec, seed = self._spec.train, self._spec.seed
         assert spec is not None
         assert seed is not None
-        fitting = [question for question in train if question.encoded]
-        steps = schedule(len(fitting), spec, seed)
+        # Drawn over all questions: one that does not fit beside a method's virtual tokens must not move the others.
+        drawn = schedule(len(train), spec, seed)
+        place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.encoded)}
+        steps = [step for step in ([place[old] for old in step if old in place] for step in drawn) if step]
         data = TrainingData(_encoded(train), _encoded(held_out), steps)
         micro_batch = self._resources.micro_batch or spec.effective_batch
         how = How(base.device, micro_batch, self._folder.train_log, self._progress)
         with meter("fit", base.device) as reading:
             fitted = fit(adapter, data, spec, seed, how)
-        self._fit_reading = reading
+        self._fit_reading, self._step_seconds = reading, fitted.step_seconds
         self._fit = FitResult(
             steps=len(steps),
-            examples=len(fitting),
+            examples=len(data.train),
             tokens=fitted.tokens,
             cut=sum(encoded.cut for encoded in data.train),
-            unfit=len(train) - len(fitting),
+            unfit=len(train) - len(data.train),
             first_loss=fitted.first_loss,
             last_loss=fitted.last_loss,
             best_step=fitted.best_step,
             best_validation_loss=fitted.best_validation_loss,
-            batches=fingerprint(steps, [question.item for question in fitting]),
+            batches=fingerprint(drawn, [question.item for question in train]),
         )
 
     def predict(self, adapter: Adapter, base: LoadedModel, questions: Sequence[Question], split: Split) -> Answered:
@@ -134,7 +138,7 @@ class Stages:
             end_id=base.chat.end_id,
             batch=self._resources.eval_batch,
             device=base.device,
-            bf16=self._spec.train is not None and self._spec.train.precision == "bf16",
+            bf16=self._spec.evaluate.precision == "bf16",
         )
         prompts = [encoded.prompt for encoded in _encoded(questions)]
         with meter("predict", base.device) as reading:
@@ -143,7 +147,7 @@ class Stages:
             )
         written = iter(ids)
         texts = [base.chat.decode(next(written)) if question.encoded else None for question in questions]
-        answered = Answered(split, questions, texts, sum(len(row) + 1 for row in ids), reading)
+        answered = Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
         if evaluated:
             self._answered = answered
         return answered
@@ -158,12 +162,13 @@ class Stages:
         self._results[answered.split] = summarise(task, rows, cut=cut, unfit=unfit)
         return rows
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Note a fault: a sentence for the record, the trace for the log. A broken adapter folder is not kept."""
+        # First of all: a disk that is full has to take the log and the record.
+        shutil.rmtree(self._folder.adapter, ignore_errors=True)
         self._log("".join(traceback.format_exception(error)))
         message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
         self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=_plain(message), fix=fix)
-        shutil.rmtree(self._folder.adapter, ignore_errors=True)
 
     def record(self) -> Record:
         """The outcome. A failed run has no scores, whatever was computed before the fault."""
@@ -188,7 +193,7 @@ class Stages:
         answered = self._answered or Answered("test", ())
         fit_reading = self._fit_reading
         seconds = None if fit_reading is None else fit_reading.seconds
-        rate = None if seconds is None or self._fit is None else self._fit.tokens / max(seconds, 1e-9)
+        rate = None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9)
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
             trainable_parameters=self._trainable,
@@ -202,7 +207,8 @@ class Stages:
         )
 
     def _log(self, text: str) -> None:
-        with self._folder.log.open("a", encoding="utf-8") as log:
+        # A line that cannot be written must not end a run, and least of all hide why it failed.
+        with contextlib.suppress(OSError), self._folder.log.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"{_now()} {text}\n")
 
 

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from peftbench.errors import MissingExtra, StoreProblem
 from peftbench.record import Prediction, Record
-from peftbench.spec import SCHEMA, Resources, RunSpec, Value
+from peftbench.spec import NUMERICS, SCHEMA, Resources, RunSpec, Value
 
 T = TypeVar("T", bound=Value)
 State = Literal["missing", "started", "failed", "done"]
@@ -121,7 +121,13 @@ class Store:
             raise StoreProblem(
                 f"There is no run {run_id!r} in {self.path}.", f"See: peftbench status --store {self.path}"
             )
-        return _read(RunSpec, folder / "spec.json"), _read(Resources, folder / "resources.json")
+        spec = _read(RunSpec, folder / "spec.json")
+        if (spec.run_id, spec.numerics) != (run_id, NUMERICS):
+            # New code must not answer under an old id, nor an edited spec under the id of another.
+            raise StoreProblem(
+                f"{run_id} was planned by another version, or changed since.", "Plan again: peftbench run"
+            )
+        return spec, _read(Resources, folder / "resources.json")
 
     def state(self, run_id: str) -> State:
         """How far a run is."""

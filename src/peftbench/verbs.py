@@ -51,8 +51,6 @@ def pending(suite: Suite, store: Store, resources: Resources, *, retry: bool = F
         UsageError: the suite cannot be planned, see `make_plan`.
     """
     plan = make_plan(suite, resources)
-    if not plan.runs:
-        raise UsageError(f"Nothing of {suite.name} can be run: {plan.set_aside[0].reason}.", "See: peftbench plan")
     over: set[State] = {"done"} if retry else {"done", "failed"}
     return Pending(plan, tuple(run.run_id for run in plan.runs if store.state(run.run_id) not in over))
 
@@ -72,6 +70,9 @@ def run(
         UsageError: a name is unknown, data or weights are missing, the store cannot be written; nothing was started.
     """
     todo = pending(suite, store, resources, retry=retry)
+    if not todo.plan.runs:
+        reason = todo.plan.set_aside[0].reason
+        raise UsageError(f"Nothing of {suite.name} can be run: {reason}.", "See: peftbench plan")
     do: Executor = registry.load("executors", executor).value
     if todo.run_ids:
         _require_training_stack()
@@ -85,13 +86,15 @@ def run(
     return Outcome(todo.plan, tuple(record for record in found if record is not None))
 
 
-def execute_runs(store: Store, run_ids: Sequence[str], watcher: Watcher = QUIET) -> list[Record]:
-    """Do runs that a store describes, here and now, whether or not they were done before."""
+def execute_runs(
+    store: Store, run_ids: Sequence[str], *, again: bool = False, watcher: Watcher = QUIET
+) -> list[Record]:
+    """Do runs that a store describes, here and now; those that ended well only when `again` is set."""
     _require_training_stack()
     for run_id in run_ids:
         store.asked(run_id)
     inline: Executor = registry.load("executors", "inline").value
-    inline(store, run_ids, watcher)
+    inline(store, [run_id for run_id in run_ids if again or store.state(run_id) != "done"], watcher)
     return [record for run_id in run_ids if (record := store.get(run_id)) is not None]
 
 

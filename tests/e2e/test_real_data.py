@@ -12,7 +12,6 @@ from peftbench.store import Store
 SHARED = Path(__file__).parents[3] / "shared"
 pytestmark = [
     pytest.mark.shared,
-    pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data and models are not here"),
 ]
 TASKS = ("boolq", "copa", "gsm8k", "rte", "sst2")
 SMALL = ("train.limit=24", "train.max_steps=3", "train.per_device_train_batch_size=4", "evaluate.limit=6")

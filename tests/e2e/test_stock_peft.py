@@ -83,7 +83,6 @@ def test_embedded_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data and models are not here")
 def test_real_model(tmp_path: Path) -> None:
     folder = SHARED / "models" / "stories15m-llama2"
     ask = ("--tasks", "copa", "--models", folder, "--methods", "lora", "--seeds", "1", "--data-root", SHARED / "data")

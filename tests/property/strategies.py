@@ -98,7 +98,7 @@ run_specs = st.builds(
     evaluate=eval_specs,
     seed=maybe(st.integers()),
     trial=maybe(naturals),
-    numerics=naturals,
+    numerics=st.just(specs.NUMERICS),
 )
 resources = st.builds(
     specs.Resources,

@@ -15,7 +15,7 @@ from peftbench.spec import ModelRef
 
 CPU = torch.device("cpu")
 SHARED = Path(__file__).parents[3] / "shared" / "models"
-shared = [pytest.mark.shared, pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data and models are not here")]
+shared = pytest.mark.shared
 MODELS = ["tiny", pytest.param("stories260k-llama2", marks=shared), pytest.param("stories15m-llama2", marks=shared)]
 
 
@@ -88,7 +88,6 @@ def test_what_cannot_fit_is_none(base: LoadedModel) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data and models are not here")
 def test_template_of_a_real_chat_model() -> None:
     """SmolLM2: its own system message once, the end token closes the answer, though it is the pad token as well."""
     from transformers import AutoTokenizer

@@ -120,7 +120,10 @@ def test_every_step_is_logged(base: LoadedModel, examples: list[Encoded], tmp_pa
 
 def test_divergence_is_an_error(base: LoadedModel, examples: list[Encoded], tmp_path: Path) -> None:
     spec = TrainSpec(learning_rate=1e30, max_grad_norm=1e30, warmup_ratio=0)
-    with pytest.raises(Diverged, match=r"The loss of step \d+ is"), attached(Full(), base) as adapter:
+    with (
+        pytest.raises(Diverged, match=r"The (loss|gradient norm|validation loss) of step \d+ is (nan|inf)"),
+        attached(Full(), base) as adapter,
+    ):
         fit(adapter, TrainingData(examples, [], [[0, 1]] * 20), spec, 1, how(tmp_path))
 
 

@@ -8,6 +8,8 @@ given to tensors and the bytes the allocator reserved are read.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,25 +36,34 @@ class Reading:
 def meter(phase: Literal["fit", "predict"], device: torch.device) -> Iterator[Reading]:
     """Measure a `with` block."""
     reading = Reading()
-    _reset(device)
+    fresh = _reset(device)
     started = time.perf_counter()
     yield reading
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     reading.seconds = time.perf_counter() - started
-    reading.peaks = tuple(_peaks(phase, device))
+    reading.peaks = tuple(_peaks(phase, device, fresh=fresh))
 
 
-def _reset(device: torch.device) -> None:
-    with contextlib.suppress(OSError):
-        _RESET.write_text("5")
+def _reset(device: torch.device) -> bool:
+    """Start peaks anew, after giving back what earlier runs left behind; whether the host's could be."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
-def _peaks(phase: Literal["fit", "predict"], device: torch.device) -> Iterator[Peak]:
-    resident = _resident_high_water()
+def _peaks(phase: Literal["fit", "predict"], device: torch.device, *, fresh: bool) -> Iterator[Peak]:
+    # Without a reset the mark is that of the whole process so far, which is not the peak of this phase.
+    resident = _resident_high_water() if fresh else None
     if resident is not None:
         yield Peak(phase=phase, definition="host_resident", bytes=resident)
     if device.type == "cuda":

@@ -19,7 +19,7 @@ def judge(task: Task, items: Sequence[Item], texts: Sequence[str | None], split:
 def summarise(task: Task, predictions: Sequence[Prediction], *, cut: int, unfit: int) -> SplitResult:
     """Metrics and counts over the predictions of a split; at least one."""
     metrics = {metric.name: metric.over(row.statistics[metric.name] for row in predictions) for metric in task.metrics}
-    unreadable = sum(row.answer is None for row in predictions)
+    unreadable = sum(row.answer is None and row.text is not None for row in predictions)
     return SplitResult(metrics=metrics, examples=len(predictions), unreadable=unreadable, cut=cut, unfit=unfit)
 
 
@@ -30,7 +30,7 @@ def _prediction(task: Task, item: Item, text: str | None, split: Split) -> Predi
         group=item.group,
         split=split,
         target=item.example.target,
-        text=text or "",
+        text=text,
         answer=answer,
         statistics={metric.name: metric.statistics(answer, item.reference) for metric in task.metrics},
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 
 _PROBE = "answerprobe"
+_DAY = date(2025, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,15 @@ class Chat:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _render(self, messages: list[dict[str, str]], *, prompt: bool) -> str:
-        # Templates that know no thinking ignore the argument; those that do must answer at once.
+        # Templates ignore what they do not know. Those that can think must answer at once; those that write today's
+        # date write the same one every day, so that equal runs have equal prompts.
         return str(
             self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False
+                messages,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                enable_thinking=False,
+                strftime_now=_DAY.strftime,
             )
         )
 

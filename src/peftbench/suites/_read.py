@@ -85,6 +85,14 @@ def _apply(data: dict[str, Any], override: str) -> None:
         canonical = spec.aliases.get(name, name)
         kept = {old: value for old, value in (written or {}).items() if spec.aliases.get(old, old) != canonical}
         data[section] = {**kept, canonical: parse_scalar(text)}
+    names = {name, *(alias for alias, full in spec.aliases.items() if full == name), spec.aliases.get(name, name)}
+    for family in ("tasks", "models", "methods"):
+        data[family] = [_without(entry, {f"{section}.{one}" for one in names}) for entry in data.get(family) or ()]
+
+
+def _without(entry: Any, keys: set[str]) -> Any:
+    """An entry without settings of its own that the command line overrides: what is typed last wins."""
+    return {key: value for key, value in entry.items() if key not in keys} if isinstance(entry, Mapping) else entry
 
 
 def _read_text(path: Path) -> str:

@@ -49,6 +49,7 @@ class Fitted:
     first_loss: float
     last_loss: float
     tokens: int
+    step_seconds: float
     best_step: int | None
     best_validation_loss: float | None
 
@@ -68,6 +69,7 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     torch.manual_seed(stream_seed(seed, "dropout"))
     kept = Kept(spec)
     losses: list[float] = []
+    seconds = 0.0
     with how.log.open("w", encoding="utf-8", buffering=1) as log:  # line by line, to be read while it runs
         for number, places in enumerate(data.steps, start=1):
             started = time.perf_counter()
@@ -75,23 +77,30 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
             adapter.module.train()
             loss = backward(adapter.module, batch, spec, how)
             norm = nn.utils.clip_grad_norm_(adapter.trainable.values(), spec.max_grad_norm)
-            if not math.isfinite(loss) or not torch.isfinite(norm):
-                raise Diverged(f"The loss of step {number} is {loss}.", "Lower train.learning_rate.")
+            _check_finite(number, {"loss": loss, "gradient norm": float(norm)})
             rate = factor.get_last_lr()[0]
             optimizer.step()
             factor.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss)
-            line = {"step": number, "loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
+            took = time.perf_counter() - started
+            seconds += took
+            line = {"step": number, "loss": loss, "learning_rate": rate, "grad_norm": float(norm), "seconds": took}
             if number in validate_at:
                 line["validation_loss"] = held_out = mean_loss(adapter.module, data.validation, spec, how)
+                _check_finite(number, {"validation loss": held_out})
                 kept.offer(number, held_out, adapter)
-            line["seconds"] = time.perf_counter() - started
             log.write(json.dumps(line) + "\n")
             how.progress("fit", number, total)
     kept.restore(adapter)
     tokens = sum(data.train[place].tokens for places in data.steps for place in places)
-    return Fitted(losses[0], losses[-1], tokens, kept.step, kept.loss)
+    return Fitted(losses[0], losses[-1], tokens, seconds, kept.step, kept.loss)
+
+
+def _check_finite(step: int, numbers: dict[str, float]) -> None:
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise Diverged(f"The {name} of step {step} is {number}.", "Lower train.learning_rate.")
 
 
 class Kept:

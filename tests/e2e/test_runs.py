@@ -1,0 +1,132 @@
+"""Whole runs on the embedded model: what a record says, what `exec` does, and what a fault leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from e2e.command import environment, peftbench, snapshot
+from peftbench.record import Record
+from peftbench.store import Store
+
+SMALL = ("train.limit=48", "train.max_steps=3", "evaluate.limit=12")
+ASK = ("--tasks", "toy_mood", "--models", "tiny", "--methods", "lora", "--seeds", "1", "--threads", "1", "--no-report")
+
+
+def only(store: Path) -> Record:
+    (record,) = Store(store).records()
+    return record
+
+
+def test_a_run_evaluated_on_validation_never_sees_test(tmp_path: Path) -> None:
+    done = peftbench("run", *ASK, "--store", tmp_path, *SMALL, "evaluate.split=validation", "evaluate.limit=3")
+    assert done.code == 0, done.err
+    record = only(tmp_path)
+    assert record.test is None
+    assert record.validation is not None
+    assert record.validation.examples == 3
+    assert record.score == record.validation.metrics[record.headline]
+    assert {row.split for row in Store(tmp_path).predictions(record.run_id)} == {"validation"}
+
+
+def test_nothing_to_be_evaluated_on_is_set_aside(tmp_path: Path) -> None:
+    done = peftbench("run", *ASK, "--store", tmp_path, "evaluate.split=validation", "train.validation_share=0")
+    assert done.code == 2
+    assert "there is no validation share to be evaluated on" in done.sentence
+
+
+def test_exec_does_what_is_described_and_keeps_what_is_done(tmp_path: Path) -> None:
+    assert peftbench("run", *ASK, "--store", tmp_path, *SMALL).code == 0
+    run_id = only(tmp_path).run_id
+    before = snapshot(tmp_path)
+    assert peftbench("exec", tmp_path, run_id).code == 0
+    assert snapshot(tmp_path) == before
+    assert peftbench("exec", tmp_path, run_id, "--again").code == 0
+    first, again = (json.loads(files[f"runs/{run_id}/record.json"]) for files in (before, snapshot(tmp_path)))
+    assert first["started"] != again["started"]
+    for key in ("spec", "test", "validation", "fit"):
+        assert first[key] == again[key], "equal ids and resources, other results"
+
+
+def test_a_spec_of_another_version_is_not_done(tmp_path: Path) -> None:
+    assert peftbench("run", *ASK, "--store", tmp_path, *SMALL).code == 0
+    store, run_id = Store(tmp_path), only(tmp_path).run_id
+    path = store.folder(run_id).path / "spec.json"
+    whole = json.loads(path.read_text())
+    for edited in ({**whole, "numerics": 0}, {**whole, "seed": 2}):
+        path.write_text(json.dumps(edited))
+        done = peftbench("exec", tmp_path, run_id, "--again")
+        assert done.code == 2
+        assert "was planned by another version, or changed since. Plan again: peftbench run" in done.sentence
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('not today [/tmp/x]')", "raise SystemExit(3)"])
+def test_a_method_that_fails_is_one_recorded_failure(fault: str, tmp_path: Path) -> None:
+    assert peftbench("new", "method", "mine.py", folder=tmp_path).code == 0
+    text = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(
+        text.replace("        import torch\n\n        head", f"        {fault}\n        head")
+    )
+    ask = (*ASK[:4], "--methods", "mine.py,lora", "--threads", "1", "--store", "store")
+    done = peftbench("run", *ask, *SMALL, folder=tmp_path)
+    assert done.code == 1, done.err
+    assert "Traceback" not in done.err
+    records = {record.spec.method.name: record for record in Store(tmp_path / "store").records()}
+    assert records["lora"].failure is None
+    assert records["mine"].failure is not None
+    assert records["mine"].failure.phase == "attach"
+    assert peftbench("status", "--store", tmp_path / "store").code == 0
+    assert peftbench("run", *ask, *SMALL, folder=tmp_path).code == 1, "a failure is not forgotten"
+    (tmp_path / "mine.py").write_text(text)
+    assert peftbench("run", *ask, *SMALL, folder=tmp_path).code == 0, "a mended file is another method"
+
+
+def test_equal_batches_whatever_the_method(tmp_path: Path) -> None:
+    """Same seed, same batches: also where virtual tokens leave no room for some examples."""
+    ask = [*ASK, "train.max_length=46"]
+    ask[ask.index("lora")] = "lora,prompt_tuning"
+    assert peftbench("run", *ask, "--store", tmp_path, *SMALL).code == 0
+    fits = [record.fit for record in Store(tmp_path).records() if record.fit]
+    assert len(fits) == 2
+    assert fits[0].unfit != fits[1].unfit or fits[0].cut != fits[1].cut
+    assert fits[0].batches == fits[1].batches
+
+
+def test_bf16_trains_and_answers(tmp_path: Path) -> None:
+    (tmp_path / "half.yaml").write_text(
+        "tasks: [toy_dial]\nmodels: [{use: tiny, dtype: bfloat16}]\nmethods: [zero_shot, full, lora, prompt_tuning]\n"
+        "train: {precision: bf16, limit: 32, max_steps: 2}\nevaluate: {limit: 8}\n"
+    )
+    done = peftbench("run", "half.yaml", "--store", "store", "--threads", "1", "--no-report", folder=tmp_path)
+    assert done.code == 0, done.err
+    records = Store(tmp_path / "store").records()
+    assert {record.spec.evaluate.precision for record in records} == {"bf16"}
+    assert {record.spec.model.dtype for record in records} == {"bfloat16"}
+
+
+def test_what_is_typed_wins_over_the_entry(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "tasks: [toy_mood]\nmodels: [tiny]\nmethods: [{use: lora, train.lr: 0.5, train.epochs: 2}]\n"
+    )
+    shown = peftbench("plan", "mine.yaml", "train.learning_rate=0.25", "--json", folder=tmp_path)
+    (planned,) = json.loads(shown.out)["runs"]
+    assert planned["spec"]["train"]["learning_rate"] == 0.25
+    assert planned["spec"]["train"]["num_train_epochs"] == 2
+
+
+def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "peftbench", "run", *ASK, "--store", str(tmp_path), "train.num_train_epochs=200"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    while not list(tmp_path.glob("runs/*/train.jsonl")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped. The same command continues." in err
+    assert "Traceback" not in err
