@@ -85,6 +85,11 @@ def test_make_targets_exist() -> None:
     assert named <= targets
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    for page in PAGES:
+        assert re.findall(r"\b[A-Z0-9]+_(?:TABLE|MODEL)\b", page.read_text(encoding="utf-8")) == [], page.name
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):

@@ -276,6 +276,11 @@ def _suite(what: list[str] | None, tasks: str, models: str, methods: str, seeds:
     overrides = [item for item in what or [] if "=" in item]
     options = {"tasks": tasks, "models": models, "methods": methods, "seeds": seeds}
     overrides += [f"{key}={value}" for key, value in options.items() if value]
+    if not names and not any((tasks, models, methods)):
+        raise UsageError(
+            "Nothing was asked for.",
+            "Name a suite (peftbench run quickstart), or give --tasks, --models and --methods.",
+        )
     if len(names) > 1:
         raise UsageError(f"Two suites were named: {names[0]} and {names[1]}.", "Name one.")
     return read_suite(names[0], overrides) if names else build_suite({}, overrides)

@@ -61,7 +61,7 @@ class Display:
             f"({self._count}/{self._total}) {record.run_id}  {outcome}", highlight=False, soft_wrap=True
         )
         if record.failure:
-            self._console.print(f"    {record.failure.phase}: {record.failure.message}", markup=False, highlight=False)
+            self._console.print(f"    {_why(record)}", markup=False, highlight=False)
 
 
 def plan_summary(plan: Plan, todo: int) -> str:
@@ -82,13 +82,13 @@ def plan_table(plan: Plan, todo: set[str]) -> Table:
 
 def status_table(store: Store, states: Mapping[str, State]) -> Table:
     """Every run of a store, and a count of the states."""
-    counts = Counter(states.values())
+    counts = Counter(Text.from_markup(_MARKS[state]).plain for state in states.values())
     table = _table("state", "score", "run id", "why")
     table.caption = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
     for run_id, state in states.items():
         record = store.get(run_id)
         score = _percent(record) if record else ""
-        why = f"{record.failure.phase}: {record.failure.message}" if record and record.failure else ""
+        why = _why(record) if record else ""
         table.add_row(_MARKS[state], score, Text(run_id), Text(why))
     return table
 
@@ -116,6 +116,11 @@ def checks_table(checks: Sequence[Any]) -> Table:
         detail = Text(item.detail) if item.passed else Text.assemble(item.detail, " ", (item.fix, "bold"))
         table.add_row("[green]ok[/]" if item.passed else "[red]no[/]", Text(item.name), detail)
     return table
+
+
+def _why(record: Record) -> str:
+    failure = record.failure
+    return f"{failure.phase}: {failure.kind}: {failure.message} {failure.fix}".strip() if failure else ""
 
 
 def _percent(record: Record) -> str:

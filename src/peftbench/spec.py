@@ -77,9 +77,10 @@ def _explain(error: ValidationError, cls: type[Value], where: str) -> Exception:
     if first["type"] == "extra_forbidden":
         owner = _owner(cls, first["loc"][:-1])
         return UnknownName("key", str(first["loc"][-1]), {*owner.model_fields, *owner.aliases}, where)
-    got = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+    if first["type"] == "missing":
+        return InvalidSpec(f"{where}: {path} is missing.", "Add it.")
     message = first["msg"].removeprefix("Value error, ")
-    return InvalidSpec(f"{where}: {path or 'value'}: {message}{got}.", "Correct or remove it.")
+    return InvalidSpec(f"{where}: {path or 'value'}: {message} (got {first['input']!r}).", "Correct or remove it.")
 
 
 def _owner(cls: type[Value], path: Iterable[str | int]) -> type[Value]:

@@ -79,7 +79,7 @@ class Stages:
         self._total = base.parameters
         self._system_message = base.chat.system_message()
         if self._system_message:
-            self._log(f"the chat template opens with {self._system_message!r}")
+            self._log(f"the chat template adds {self._system_message!r}")
         longest = {"fit": self._spec.train.max_length if self._spec.train else 0, "ask": self._spec.evaluate.max_length}
         room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
         return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)

@@ -76,6 +76,7 @@ def run(
     do: Executor = registry.load("executors", executor).value
     if todo.run_ids:
         _require_training_stack()
+        _require_device(resources.device)
         store.check_writable()
         wanted = set(todo.run_ids)
         for planned in todo.plan.runs:
@@ -117,10 +118,20 @@ def new_file(kind: Literal["task", "method"], path: Path) -> None:
     """
     if path.suffix != ".py":
         raise UsageError(f"{path} is not a Python file.", f"Name it for example: peftbench new {kind} mine.py")
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent}.", "Make it first; nothing was written.")
     if path.exists():
         raise UsageError(f"{path} exists.", "Take another name; nothing was overwritten.")
     template = files(f"peftbench.{kind}s") / "_template.py"
     path.write_text(template.read_text(encoding="utf-8").replace("TITLE", path.stem), encoding="utf-8")
+
+
+def _require_device(device: str) -> None:
+    """A device that is not there is a slip of the fingers, not the outcome of an experiment."""
+    if device != "auto":
+        from peftbench.models._load import pick_device
+
+        pick_device(device)
 
 
 def _require_training_stack() -> None:

@@ -56,6 +56,10 @@ def test_one_beginning_token_at_most(base: LoadedModel) -> None:
     assert begin is None or ids[:2] != (begin, begin)
 
 
+def test_no_system_message_where_there_is_none(base: LoadedModel) -> None:
+    assert base.chat.system_message() is None
+
+
 def test_only_the_body_is_cut(base: LoadedModel) -> None:
     message = Message("Read the story.", "once there was a cat " * 60, "What was there?")
     whole = base.chat.encode(message, "cat", room=10_000)
@@ -100,6 +104,7 @@ def test_template_of_a_real_chat_model() -> None:
     system = chat.system_message()
     assert system is not None
     assert "You are a helpful AI assistant named SmolLM" in system
+    assert "user" not in system
     text = tokenizer.decode(list(chat.prompt_ids(Message("Say red.", "", ""))))
     assert text.count("<|im_start|>system") == 1
     assert text.endswith("<|im_start|>assistant\n")

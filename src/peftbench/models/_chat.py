@@ -8,6 +8,7 @@ the pad token of some models *is* their end token, others have none.
 from __future__ import annotations
 
 import logging
+import os.path
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
@@ -82,11 +83,14 @@ class Chat:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def system_message(self) -> str | None:
-        """What the template puts before the user's message, or None when it puts nothing there."""
+        """What the template puts before a first question and not before a second one, or None when that is nothing."""
         if not self._template:
             return None
-        before, found, _ = self._render([{"role": "user", "content": _PROBE}], prompt=True).partition(_PROBE)
-        return before if found and before else None
+        turns = [{"role": role, "content": _PROBE} for role in ("user", "assistant", "user")]
+        first = self._render(turns[:1], prompt=True).partition(_PROBE)[0]
+        later = self._render(turns, prompt=True).split(_PROBE)[-2]
+        header = os.path.commonprefix([first[::-1], later[::-1]])[::-1]  # noqa: RUF071 - characters are what is compared
+        return first.removesuffix(header).removeprefix(self._tokenizer.bos_token or "").strip() or None
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
