@@ -14,6 +14,7 @@ def test_sorted_and_complete() -> None:
     names = [name for name in peftbench.__all__ if name != "__version__"]
     assert names == sorted(names, key=lambda name: (name[0].islower(), name))
     assert set(names) == set(peftbench._HOMES)
+    assert dir(peftbench) == sorted(peftbench.__all__)
 
 
 @pytest.mark.parametrize("name", peftbench.__all__)
