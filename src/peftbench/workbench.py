@@ -1,4 +1,4 @@
-"""What stays warm between runs: the base model, and the questions of a task as token ids."""
+"""What stays warm between runs: the base model, and the rows of a task as examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peftbench.tasks._task import Item, Split, Task, items, sample
 
 @dataclass
 class Workbench:
-    """Holds the base of the last run, and the rows and questions that were read for it.
+    """Holds the base of the last run, and the examples that were read for it and those before.
 
     One bench serves one worker; nothing on it changes what a run computes.
     """

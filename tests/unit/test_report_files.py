@@ -60,7 +60,8 @@ def test_everything_is_said(tmp_path: Path) -> None:
     for words in (
         "122", "8 runs failed", "2 runs asked for", "± sample standard deviation over n = 3 seeds", "chance 51.0",
         "resident set", "Set --micro-batch to a smaller number.", "OutOfMemoryError", "peft 0.21.2",
-        "Unreadable answers", "num_virtual_tokens = 100", waiting[1].run_id, f"peftbench exec {tmp_path} RUN_ID",
+        "Unreadable answers", "num_virtual_tokens = 100", waiting[1].run_id,
+        f"peftbench exec {tmp_path} RUN_ID --again",
     ):  # fmt: skip
         assert words in found.text
     assert found.tags["svg"] == 2
@@ -88,7 +89,7 @@ def test_the_teaching_model_and_several_places_are_pointed_out(tmp_path: Path) -
 def test_an_empty_store_says_how_to_begin(tmp_path: Path) -> None:
     store = Store(tmp_path / "a b")
     found = page(store)
-    assert f"peftbench run --tasks sst2 --models tiny --methods lora --store '{tmp_path}/a b'" in found.text
+    assert f"peftbench run quickstart --store '{tmp_path}/a b'" in found.text
     assert found.tags["table"] == 0
     assert terminal_tables(store) == []
     asked = spec()

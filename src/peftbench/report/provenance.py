@@ -71,15 +71,13 @@ class Provenance:
     waiting: tuple[str, ...]
 
     def command(self, *run_ids: str) -> str:
-        """The line that does runs of the store, or does them again."""
+        """The line that does runs of the store that are not done yet."""
         return shlex.join(["peftbench", "exec", self.store, *run_ids])
 
     @property
     def first_command(self) -> str:
         """The line that puts a first run into an empty store."""
-        return shlex.join(
-            ["peftbench", "run", "--tasks", "sst2", "--models", "tiny", "--methods", "lora", "--store", self.store]
-        )
+        return shlex.join(["peftbench", "run", "quickstart", "--store", self.store])
 
 
 def provenance(store: Store, records: Sequence[Record]) -> Provenance:
