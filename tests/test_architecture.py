@@ -53,6 +53,7 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("report._write", DISK): "the report",
     ("report.figures", DISK): "the pictures of the report",
     ("verbs", DISK): "`peftbench new` writes a file",
+    ("methods._snapshot", DISK): "copies of weights, so that they take no memory",
     ("models._load", DISK): "a packed model is unpacked into the cache",
     ("training.loop", DISK): "one line a step, so that a run can be watched",
     ("stages", DISK): "the log of a run; a broken adapter is removed",
@@ -459,6 +460,7 @@ def broad_handlers(sources: Iterable[Source]) -> list[str]:
 BROAD: Mapping[str, str] = {
     "runner": "the one place where any fault becomes an outcome",
     "registry": "a file of somebody else's may raise anything; it becomes a sentence with the line",
+    "evaluation.judge": "a reader or metric of somebody else may raise anything; it becomes a sentence with the answer",
 }
 
 

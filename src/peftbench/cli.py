@@ -88,7 +88,7 @@ def run(
     todo = verbs.pending(suite, place, resources, retry=retry)
     typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)
     with _stoppable(), Display(len(todo.run_ids)) as display:
-        outcome = verbs.run(suite, place, resources, executor=executor, retry=retry, watcher=display.watcher())
+        outcome = verbs.complete(todo, place, executor=executor, watcher=display.watcher())
     if report:
         _report(place)
     if outcome.failed:

@@ -266,8 +266,12 @@ class Resources(Value):
 
 
 def canonical_json(value: Value) -> str:
-    """One spelling for one value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """One spelling for one value: sorted keys, no spaces, no NaN, nothing for what is absent.
+
+    So a setting added later, absent unless asked for, leaves the ids of earlier runs as they are.
+    """
+    plain = value.model_dump(mode="json", exclude_none=True)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _safe(part: str) -> str:

@@ -6,6 +6,7 @@
                         train.jsonl        one line a step
                         predictions.jsonl  one line an answered example
                         adapter/           the trained adapter
+                        claim              empty; locked by the process that does the run
                         record.json        written last, by one rename: it is there whole or not at all
 
 A run without `record.json` has not been done. Reading never changes anything.
@@ -14,14 +15,16 @@ A run without `record.json` has not been done. Reading never changes anything.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -60,6 +63,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def claim(self) -> Path:
+        """Locked while a process does the run."""
+        return self.path / "claim"
+
+    @property
     def record(self) -> Path:
         """The record; it exists only when the run is over."""
         return self.path / "record.json"
@@ -84,12 +92,10 @@ class Store:
         """An empty folder for a run, whatever an interrupted attempt or an earlier failure left there."""
         folder = self.folder(spec.run_id)
         with _translated(self.path):
-            if folder.path.exists():
-                # The record goes first: a kill in the middle of this leaves a run that has not been done.
-                folder.record.unlink(missing_ok=True)
-                shutil.rmtree(folder.path)
-            folder.path.mkdir(parents=True)
+            # The record goes first: a kill in the middle of this leaves a run that has not been done.
+            folder.record.unlink(missing_ok=True)
             self.describe(spec, resources)
+            _empty(folder.path, kept={"claim", "spec.json", "resources.json"})
         return folder
 
     def describe(self, spec: RunSpec, resources: Resources) -> None:
@@ -100,10 +106,40 @@ class Store:
             _write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
             _write_whole(folder / "resources.json", resources.model_dump_json(indent=1))
 
+    @contextlib.contextmanager
+    def claim(self, run_id: str, *, wait: bool = False) -> Iterator[bool]:
+        """Be the only process that does a run, for the length of a `with` block; False when another one is.
+
+        With `wait`, another process is waited for. A claim ends with its process, however that ends. On a file system
+        without locks there are no claims: two processes that are started on one store at once do the same work twice.
+        """
+        with _translated(self.path):
+            folder = self.folder(run_id)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            file = folder.claim.open("ab")
+        with file:
+            with _translated(self.path):
+                mine = _lock(file, wait=wait)
+            yield mine
+
     def put(self, record: Record) -> None:
         """Publish a record: from this moment the run is over."""
         with _translated(self.path):
             _write_whole(self.folder(record.run_id).record, record.model_dump_json(indent=1))
+
+    def withdraw(self, run_ids: Iterable[str]) -> None:
+        """Remove the records of runs that are to be done again.
+
+        Raises:
+            StoreProblem: another process does one of them; no record was removed.
+        """
+        with contextlib.ExitStack() as claims, _translated(self.path):
+            wanted = sorted(set(run_ids))
+            for run_id in wanted:
+                if not claims.enter_context(self.claim(run_id)):
+                    raise StoreProblem(f"Another process is doing {run_id}.", "Wait for it: peftbench status")
+            for run_id in wanted:
+                self.folder(run_id).record.unlink(missing_ok=True)
 
     def get(self, run_id: str) -> Record | None:
         """The record of a run, None when it has not been done.
@@ -218,6 +254,32 @@ def _read(cls: type[T], path: Path) -> T:
         raise StoreProblem(
             f"{path} is damaged: {str(error).splitlines()[0]}.", "Remove the run's folder to run it again."
         ) from error
+
+
+def _empty(folder: Path, kept: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name in kept:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _lock(file: IO[bytes], *, wait: bool) -> bool:
+    """Lock a file until it is closed; False when another process has it."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+    return True
 
 
 @contextlib.contextmanager

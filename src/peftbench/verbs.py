@@ -69,33 +69,49 @@ def run(
     Raises:
         UsageError: a name is unknown, data or weights are missing, the store cannot be written; nothing was started.
     """
-    todo = pending(suite, store, resources, retry=retry)
-    if not todo.plan.runs:
-        reason = todo.plan.set_aside[0].reason
-        raise UsageError(f"Nothing of {suite.name} can be run: {reason}.", "See: peftbench plan")
+    return complete(pending(suite, store, resources, retry=retry), store, executor=executor, watcher=watcher)
+
+
+def complete(todo: Pending, store: Store, *, executor: str = "inline", watcher: Watcher = QUIET) -> Outcome:
+    """Do what is pending.
+
+    Raises:
+        UsageError: the executor is unknown, the device is not there, the store cannot be written; nothing was started.
+    """
+    plan = todo.plan
+    if not plan.runs:
+        reason = plan.set_aside[0].reason
+        raise UsageError(f"Nothing of {plan.suite.name} can be run: {reason}.", "See: peftbench plan")
     do: Executor = registry.load("executors", executor).value
     if todo.run_ids:
         _require_training_stack()
-        _require_device(resources.device)
+        _require_device(plan.runs[0].resources.device)
         store.check_writable()
         wanted = set(todo.run_ids)
-        for planned in todo.plan.runs:
-            if planned.run_id in wanted:
-                store.describe(planned.spec, planned.resources)
+        for planned in (planned for planned in plan.runs if planned.run_id in wanted):
+            with store.claim(planned.run_id) as mine:
+                if mine:
+                    store.describe(planned.spec, planned.resources)
         do(store, todo.run_ids, watcher)
-    found = (store.get(planned.run_id) for planned in todo.plan.runs)
-    return Outcome(todo.plan, tuple(record for record in found if record is not None))
+    found = (store.get(planned.run_id) for planned in plan.runs)
+    return Outcome(plan, tuple(record for record in found if record is not None))
 
 
 def execute_runs(
     store: Store, run_ids: Sequence[str], *, again: bool = False, watcher: Watcher = QUIET
 ) -> list[Record]:
-    """Do runs that a store describes, here and now; those that ended well only when `again` is set."""
+    """Do runs that a store describes, here and now; those that ended well only when `again` is set.
+
+    Raises:
+        UsageError: a run is not described, or `again` is set and another process does it; nothing was started.
+    """
     _require_training_stack()
     for run_id in run_ids:
         store.asked(run_id)
+    if again:
+        store.withdraw(run_ids)
     inline: Executor = registry.load("executors", "inline").value
-    inline(store, [run_id for run_id in run_ids if again or store.state(run_id) != "done"], watcher)
+    inline(store, [run_id for run_id in run_ids if store.state(run_id) != "done"], watcher)
     return [record for run_id in run_ids if (record := store.get(run_id)) is not None]
 
 

@@ -37,7 +37,7 @@ class Workbench:
         """The method of a spec, in the version the spec was made with."""
         member = registry.load("methods", resources.method_file or ref.name)
         method = build(member.name, member.value, ref.settings)
-        if (method.version, member.plugin) != (ref.version, ref.plugin):
+        if (method.version, member.plugin, method.settings()) != (ref.version, ref.plugin, ref.settings):
             raise DataProblem(
                 f"The method {ref.name} is not the one the run was planned with.", "Plan again: peftbench run"
             )

@@ -184,16 +184,17 @@ def test_a_full_disk_before_the_start(filled: Path, mount: Callable[[str], Path]
 
 
 @pytest.mark.mount
-def test_a_disk_that_fills_up_while_saving(filled: Path, mount: Callable[[str], Path]) -> None:
-    """The adapter of full fine-tuning does not fit: a recorded failure of `save`, earlier records untouched."""
+@pytest.mark.parametrize(("checkpoint", "phase"), [("best", "fit"), ("last", "save")])
+def test_a_disk_that_fills_up(filled: Path, mount: Callable[[str], Path], checkpoint: str, phase: str) -> None:
+    """Neither checkpoint nor adapter of full fine-tuning fit: a recorded failure, earlier records untouched."""
     place = mount("size=1m")
     shutil.copytree(filled, place / "store")
     before = snapshot(place / "store")
     ask = [*ASK[:4], "--methods", "full", "--seeds", "1", "train.max_steps=1", "train.limit=8", "evaluate.limit=4"]
-    result = peftbench("run", *ask, "--store", place / "store", "--no-report")
+    result = peftbench("run", *ask, f"train.checkpoint={checkpoint}", "--store", place / "store", "--no-report")
     assert result.code == 1, result.err
     failed = [record for record in Store(place / "store").records() if record.failure]
-    assert [record.failure.phase for record in failed if record.failure] == ["save"]
+    assert [record.failure.phase for record in failed if record.failure] == [phase]
     after = snapshot(place / "store")
     assert {key: after[key] for key in before} == before
     assert not [key for key in after if "adapter" in key]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AddedToken
 
 from peftbench.evaluation.predict import Decoding, greedy
-from peftbench.models._chat import Message
+from peftbench.models._chat import Chat, Message
 from peftbench.models._facts import find
 from peftbench.models._load import LoadedModel, load
 from peftbench.spec import ModelRef
@@ -91,12 +93,21 @@ def test_what_cannot_fit_is_none(base: LoadedModel) -> None:
     assert base.chat.encode(Message("Read.", "", "?"), "cat", room=60, answer_room=59) is None
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_an_end_token_without_a_role(base: LoadedModel, *, special: bool) -> None:
+    """Some templates close an answer with a special token that is not `eos_token` nor any other named one."""
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.add_tokens([AddedToken("<|over|>", special=special)])
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn.content }}<|over|>{% endfor %}"
+    over = tokenizer.convert_tokens_to_ids("<|over|>")
+    assert over not in tokenizer.all_special_ids
+    assert Chat(tokenizer, "template").end_id == (over if special else tokenizer.eos_token_id)
+
+
 @pytest.mark.shared
 def test_template_of_a_real_chat_model() -> None:
     """SmolLM2: its own system message once, the end token closes the answer, though it is the pad token as well."""
     from transformers import AutoTokenizer
-
-    from peftbench.models._chat import Chat
 
     tokenizer = AutoTokenizer.from_pretrained(SHARED / "smollm2-135m-instruct-gguf")
     chat = Chat(tokenizer, "template")

@@ -59,9 +59,17 @@ def test_the_revision_is_the_content(tmp_path: Path) -> None:
     before = content_hash(one)
     assert content_hash(folder(tmp_path / "two")) == before
     (one / "README.md").write_text("words")
+    (one / "LICENSE.txt").write_text("words")
     (one / "generation_config.json").write_text("{}")
     assert content_hash(one) == before
-    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja", "tokenizer.model", "merges.txt"):
+    for name in (
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "tokenizer.model",
+        "merges.txt",
+        "modeling_x.py",
+    ):
         (one / name).write_bytes(b"changed")
         assert content_hash(one) != before
         before = content_hash(one)
@@ -81,6 +89,12 @@ def test_a_packed_model_says_so_in_its_name(file: str, name: str, tmp_path: Path
     (path / "model.safetensors").write_bytes(b"w")
     assert gguf_file(path) is None
     assert find(str(path)).name == "m"
+
+
+def test_several_packed_models_are_not_guessed_between(tmp_path: Path) -> None:
+    path = folder(tmp_path / "m", LLAMA, **{"m.Q4_1.gguf": b"g", "m.Q8_0.gguf": b"g"})
+    with pytest.raises(ModelProblem, match=r"several packed models: m.Q4_1.gguf, m.Q8_0.gguf. Keep the one"):
+        find(str(path))
 
 
 @pytest.mark.parametrize(

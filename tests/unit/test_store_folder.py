@@ -91,7 +91,7 @@ def test_beginning_again_removes_everything_of_the_attempt(tmp_path: Path) -> No
 
 def test_a_kill_while_beginning_leaves_a_run_that_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    store.begin(RUN, Resources())
+    store.begin(RUN, Resources()).adapter.mkdir()
     store.put(record(RUN))
 
     def killed(path: Path) -> None:

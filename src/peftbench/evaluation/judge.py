@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from peftbench.errors import DataProblem
 from peftbench.record import Prediction, SplitResult
 from peftbench.tasks._task import Item, Task
 
@@ -24,7 +25,15 @@ def summarise(task: Task, predictions: Sequence[Prediction], *, cut: int, unfit:
 
 
 def _prediction(task: Task, item: Item, text: str | None, split: Split) -> Prediction:
-    answer = None if text is None else task.read(text)
+    try:
+        answer = None if text is None else task.read(text)
+        statistics = {metric.name: metric.statistics(answer, item.reference) for metric in task.metrics}
+    except Exception as error:
+        # The answer is named, for it may have taken hours to come by.
+        raise DataProblem(
+            f"The task cannot judge the answer {text!r} to {item.id}: {type(error).__name__}: {error}.",
+            "Mend `read` or the metric.",
+        ) from error
     return Prediction(
         id=item.id,
         group=item.group,
@@ -32,5 +41,5 @@ def _prediction(task: Task, item: Item, text: str | None, split: Split) -> Predi
         target=item.example.target,
         text=text,
         answer=answer,
-        statistics={metric.name: metric.statistics(answer, item.reference) for metric in task.metrics},
+        statistics=statistics,
     )

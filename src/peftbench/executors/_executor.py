@@ -20,7 +20,7 @@ class Watcher:
 
 
 class Executor(Protocol):
-    """Has runs done. When it returns, every run has a record."""
+    """Has runs done, those without a record and those that failed. When it returns, every run has a record."""
 
     def __call__(self, store: Store, run_ids: Sequence[str], watcher: Watcher) -> None:
         """Do the runs of these ids.

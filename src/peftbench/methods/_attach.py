@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from peftbench.errors import MethodProblem
 from peftbench.methods._method import Base, Method
+from peftbench.methods._snapshot import Snapshot
 
 Checksum = dict[str, tuple[int, ...]]
 # A prime, so that exchanged rows or columns of the usual widths land in different sums.
@@ -41,12 +42,6 @@ class Adapter:
         """A copy of what is trained, in host memory."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.trainable.items()}
 
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Put a copy made by `state` back."""
-        with torch.no_grad():
-            for name, value in self.trainable.items():
-                value.copy_(state[name])
-
 
 @contextlib.contextmanager
 def attached(method: Method, base: Base) -> Iterator[Adapter]:
@@ -59,15 +54,15 @@ def attached(method: Method, base: Base) -> Iterator[Adapter]:
     before = checksum(model)
     structure = _Structure(model)
     own = {value: name for name, value in model.named_parameters()}
-    aside = {name: model.get_parameter(name).detach().to("cpu", copy=True) for name in method.changes(base)}
-    try:
-        module = method.attach(base)
-        yield Adapter(module, _trainable(method, module, own, set(aside)))
-    finally:
-        structure.restore()
-        with torch.no_grad():
-            for name, value in aside.items():
-                model.get_parameter(name).copy_(value)
+    declared = {name: model.get_parameter(name) for name in method.changes(base)}
+    with Snapshot() as aside:
+        aside.take(declared)
+        try:
+            module = method.attach(base)
+            yield Adapter(module, _trainable(method, module, own, declared.keys()))
+        finally:
+            structure.restore()
+            aside.put_back(declared)
     changed = differing(before, checksum(model))
     if changed:
         raise MethodProblem(
@@ -96,7 +91,7 @@ def _bits(value: torch.Tensor) -> tuple[int, ...]:
 
 
 def _trainable(
-    method: Method, module: nn.Module, own: dict[nn.Parameter, str], declared: set[str]
+    method: Method, module: nn.Module, own: dict[nn.Parameter, str], declared: Collection[str]
 ) -> dict[str, nn.Parameter]:
     name = type(method).__name__
     found = {key: value for key, value in module.named_parameters() if value.requires_grad}

@@ -114,12 +114,17 @@ class Chat:
             turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
             closing = self._render(turns, prompt=False).rpartition(_PROBE)[2]
             ids = self._ids(closing.strip())
-            if ids and ids[0] in self._tokenizer.all_special_ids:
+            if ids and self._is_special(ids[0]):
                 return ids[0]
         end = self._tokenizer.eos_token_id
         if end is None:
             logger.warning("The tokenizer has no end token; token 0 ends an answer.")
         return 0 if end is None else int(end)
+
+    def _is_special(self, token: int) -> bool:
+        """Whether decoding leaves the token out. Some end tokens are special without a role such as `eos_token`."""
+        added = self._tokenizer.added_tokens_decoder.get(token)
+        return token in self._tokenizer.all_special_ids or (added is not None and added.special)
 
     def _cut(self, message: Message, excess: int, budget: int) -> tuple[int, ...] | None:
         """Shorten the body from its end until the prompt fits; None when it does not fit without it."""

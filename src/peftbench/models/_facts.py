@@ -15,7 +15,7 @@ from peftbench.errors import ModelProblem
 from peftbench.models._roles import ARCHITECTURES, Roles
 
 # Files whose content decides what a model answers.
-_IDENTITY = ("*.json", "*.safetensors", "*.gguf", "*.jinja", "*.model", "*.txt")
+_IDENTITY = ("*.json", "*.safetensors", "*.gguf", "*.jinja", "*.model", "merges.txt", "vocab.txt", "*.py")
 _NOT_IDENTITY = ("generation_config.json",)
 
 
@@ -67,9 +67,20 @@ def find(name: str, revision: str | None = None) -> ModelFacts:
 
 
 def gguf_file(folder: Path) -> Path | None:
-    """The packed weights of a folder that has no safetensors."""
+    """The packed weights of a folder that has no safetensors.
+
+    Raises:
+        ModelProblem: the folder holds several packed files, such as one for each quantisation.
+    """
     packed = sorted(folder.glob("*.gguf"))
-    return packed[0] if packed and not list(folder.glob("*.safetensors")) else None
+    if not packed or list(folder.glob("*.safetensors")):
+        return None
+    if len(packed) > 1:
+        raise ModelProblem(
+            f"The folder {folder} holds several packed models: {', '.join(path.name for path in packed)}.",
+            "Keep the one to be used in a folder of its own.",
+        )
+    return packed[0]
 
 
 def content_hash(folder: Path) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 
 from peftbench.errors import Diverged
 from peftbench.methods._attach import Adapter
+from peftbench.methods._snapshot import Snapshot
 from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
 from peftbench.seeding import stream_seed
@@ -67,10 +68,11 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, spec))
     validate_at = validation_steps(total, spec) if data.validation else set()
     torch.manual_seed(stream_seed(seed, "dropout"))
-    kept = Kept(spec)
     losses: list[float] = []
     seconds = 0.0
-    with how.log.open("w", encoding="utf-8", buffering=1) as log:  # line by line, to be read while it runs
+    # The log is written line by line, to be read while it runs.
+    with how.log.open("w", encoding="utf-8", buffering=1) as log, Snapshot(how.log.parent) as snapshot:
+        kept = Kept(spec, snapshot)
         for number, places in enumerate(data.steps, start=1):
             started = time.perf_counter()
             batch = [data.train[place] for place in places]
@@ -92,7 +94,7 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
                 kept.offer(number, held_out, adapter)
             log.write(json.dumps(line) + "\n")
             how.progress("fit", number, total)
-    kept.restore(adapter)
+        kept.restore(adapter)
     tokens = sum(data.train[place].tokens for places in data.steps for place in places)
     return Fitted(losses[0], losses[-1], tokens, seconds, kept.step, kept.loss)
 
@@ -106,21 +108,21 @@ def _check_finite(step: int, numbers: dict[str, float]) -> None:
 class Kept:
     """The checkpoint that counts: the weights of the lowest validation loss so far, or none when the last step does."""
 
-    def __init__(self, spec: TrainSpec) -> None:
-        self._wanted = spec.checkpoint == "best"
-        self._state: dict[str, torch.Tensor] | None = None
+    def __init__(self, spec: TrainSpec, snapshot: Snapshot) -> None:
+        self._wanted, self._snapshot = spec.checkpoint == "best", snapshot
         self.step: int | None = None
         self.loss: float | None = None
 
     def offer(self, step: int, loss: float, adapter: Adapter) -> None:
         """Keep a copy of the weights if they are the best so far; the earlier of two equals stays."""
         if self._wanted and (self.loss is None or loss < self.loss):
-            self.step, self.loss, self._state = step, loss, adapter.state()
+            self._snapshot.take(adapter.trainable)
+            self.step, self.loss = step, loss
 
     def restore(self, adapter: Adapter) -> None:
         """Put the kept weights back."""
-        if self._state is not None:
-            adapter.restore(self._state)
+        if self.step is not None:
+            self._snapshot.put_back(adapter.trainable)
 
 
 def validation_steps(total: int, spec: TrainSpec) -> set[int]:

@@ -1,0 +1,38 @@
+"""Values of parameters kept on disk: in memory they would count as memory that the method needs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import torch
+
+
+class Snapshot:
+    """The latest copy of some tensors, in a file that is gone when the process is, however it ends."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Keep the file in `folder`, or where temporary files go."""
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `__exit__`
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._file.close()
+
+    def take(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Copy the values, in place of any copied before."""
+        self._file.seek(0)
+        self._file.truncate()
+        torch.save({name: value.detach() for name, value in values.items()}, self._file)
+
+    def put_back(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Give tensors the values that were copied under their names."""
+        self._file.seek(0)
+        kept = torch.load(self._file, map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for name, value in values.items():
+                value.copy_(kept[name])

@@ -1,0 +1,139 @@
+"""One process at a time does a run; what another one has done is not done again."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from peftbench import runner
+from peftbench.errors import StoreProblem
+from peftbench.executors._executor import Watcher
+from peftbench.executors.inline import inline
+from peftbench.record import Record
+from peftbench.spec import Resources
+from peftbench.store import Store
+from peftbench.verbs import execute_runs
+from unit.samples import record, run_spec
+
+ONE, TWO = run_spec(seed=1), run_spec(seed=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    for spec in (ONE, TWO):
+        store.describe(spec, Resources())
+    return store
+
+
+def test_a_claim_excludes_others_until_it_ends(store: Store) -> None:
+    with store.claim(ONE.run_id) as mine:
+        assert mine
+        with Store(store.path).claim(ONE.run_id) as other, store.claim(TWO.run_id) as elsewhere:
+            assert (other, elsewhere) == (False, True)
+    with store.claim(ONE.run_id) as again:
+        assert again
+
+
+def test_a_claim_ends_with_its_process(store: Store) -> None:
+    script = (
+        "import os, sys; from peftbench.store import Store\n"
+        "with Store(sys.argv[1]).claim(sys.argv[2]) as mine:\n"
+        "    print(mine, flush=True); sys.stdin.read(); os._exit(9)"
+    )
+    command = [sys.executable, "-c", script, str(store.path), ONE.run_id]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline().strip() == "True"
+        with store.claim(ONE.run_id) as mine:
+            assert not mine
+        process.stdin.close()
+        with store.claim(ONE.run_id, wait=True) as mine:
+            assert mine
+        assert process.wait() == 9
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_there_are_no_claims(store: Store, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with store.claim(ONE.run_id) as one, store.claim(ONE.run_id) as other:
+        assert one
+        assert other
+
+
+def test_another_fault_of_a_lock_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreProblem, match="input/output error"), store.claim(ONE.run_id):
+        pass
+
+
+def test_what_another_process_does_is_left_to_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first run is held elsewhere, the second one is done; then its record is taken over, not made."""
+    done: list[str] = []
+
+    def execute(spec: object, *rest: object) -> Record:
+        assert spec == TWO
+        done.append(TWO.run_id)
+        store.put(record(TWO))
+        release.set()
+        return record(TWO)
+
+    release, held = threading.Event(), threading.Event()
+
+    def elsewhere() -> None:
+        with store.claim(ONE.run_id):
+            held.set()
+            assert release.wait(20)
+            store.put(record(ONE, 0.75))
+
+    monkeypatch.setattr(runner, "execute", execute)
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    assert held.wait(20)
+    told: list[Record] = []
+    inline(store, [ONE.run_id, TWO.run_id], Watcher(done=told.append))
+    other.join()
+    assert done == [TWO.run_id]
+    assert told == [record(TWO), record(ONE, 0.75)]
+
+
+def test_a_run_whose_process_died_is_taken_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def dies() -> None:
+        with store.claim(ONE.run_id):
+            held.set()
+            assert release.wait(20)
+
+    def execute(spec: object, *rest: object) -> Record:
+        return record(ONE)
+
+    monkeypatch.setattr(runner, "execute", execute)
+    other = threading.Thread(target=dies)
+    other.start()
+    assert held.wait(20)
+    told: list[Record] = []
+    inline(store, [ONE.run_id], Watcher(begin=lambda run_id: release.set(), done=told.append))
+    other.join()
+    assert told == [record(ONE)]
+
+
+def test_again_takes_nothing_from_another_process(store: Store) -> None:
+    for spec in (ONE, TWO):
+        store.put(record(spec))
+    with store.claim(TWO.run_id), pytest.raises(StoreProblem, match="Another process is doing"):
+        execute_runs(store, [ONE.run_id, TWO.run_id], again=True)
+    assert [store.get(spec.run_id) for spec in (ONE, TWO)] == [record(ONE), record(TWO)]
