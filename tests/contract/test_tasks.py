@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from contract.prompts import complaint, may_be_written, rendered
 from peftbench import registry
 from peftbench.metrics._metric import Metric, mean_metric
+from peftbench.tasks._source import Files, Generated
 from peftbench.tasks._task import Example, Row, Task
 from peftbench.tasks.gsm8k import TASK as GSM8K
 from peftbench.tasks.sst2 import LABELS
@@ -95,6 +97,8 @@ BROKEN: tuple[tuple[str, Task], ...] = (
     ("chance", replace(SST2, metrics=(PERCENT,))),
     ("labels", replace(SST2, ask=only_numbers)),
     ("room", replace(SST2, max_new_tokens=1)),
+    ("rows", replace(SST2, source=Files(Path("gone.jsonl"), Path("gone.jsonl")))),
+    ("rows", replace(SST2, source=Generated(lambda split: [dict(SST2.specimen[0]), {"sentence": "odd", "label": 7}]))),
 )
 
 
@@ -128,6 +132,10 @@ def test_template_keeps_its_promises(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     template = Path(registry.__file__).parent / "tasks" / "_template.py"
     file.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    assert [check.name for check in check_task(str(file)) if not check.passed] == ["rows"], "its data is not there yet"
+    task: Task = registry.load("tasks", str(file)).value
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in task.specimen))
     assert not [check for check in check_task(str(file)) if not check.passed]
 
 
@@ -156,6 +164,14 @@ class TestGoldenPrompt:
         assert "--update-golden" in str(complaint(raised, self.golden))
         assert may_be_written(raised, self.golden)
         assert complaint(raised, rendered(raised)) is None
+
+    def test_another_reader_or_room_is_a_change_too(self) -> None:
+        for changed in (
+            replace(SST2, read=generous),
+            replace(SST2, max_new_tokens=9),
+            replace(SST2, metrics=(PERCENT,)),
+        ):
+            assert "did not rise" in str(complaint(changed, self.golden))
 
     def test_missing_file(self) -> None:
         assert "--update-golden" in str(complaint(SST2, None))

@@ -45,7 +45,8 @@ class Task:
     """A data set with the question asked of each row. The first metric is the headline.
 
     `chance` is the headline of the best answer that does not look at the input, on a 0..1 scale. `specimen` holds two
-    rows invented for this project, with the real column names. Raise `version` whenever a prompt changes.
+    rows invented for this project, with the real column names. Raise `version` when the prompt, the
+    reading of answers or a metric changes.
     """
 
     source: Source

@@ -1,4 +1,4 @@
-"""The contract of a task, tried on its specimen: no data set is read."""
+"""The contract of a task, tried on its specimen; rows are read where they are at hand, never from the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from peftbench.errors import PeftbenchError, UsageError
 from peftbench.metrics._metric import Metric
 from peftbench.registry import Member
 from peftbench.tasks._answer import Labels
-from peftbench.tasks._task import Example, Row, Task, items
+from peftbench.tasks._source import Files, Generated
+from peftbench.tasks._task import Example, Row, Split, Task, items
 from peftbench.testing.check import Check, Probe, examine, refused
 
 # What a model may well write; a reader reads it or answers None, it never raises.
@@ -189,6 +190,16 @@ def _room(subject: _Subject) -> str | None:
     return None
 
 
+def _rows(subject: _Subject) -> str | None:
+    """Every row at hand, asked as a run asks it; `items` tells which row is wrong."""
+    task = subject.task
+    identity = task.source.identity(None)
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        items(task, enumerate(task.source.rows(split, None, identity)), split)
+    return None
+
+
 def _examples(task: Task) -> tuple[Example, Example]:
     first, second = task.specimen
     return task.ask(first), task.ask(second)
@@ -293,4 +304,12 @@ PROBES: tuple[Probe[_Subject], ...] = (
         applies=_has_labels,
     ),
     _probe("room", "max_new_tokens has room for the targets.", "Raise max_new_tokens.", _room),
+    Probe(
+        "rows",
+        "Every row at hand can be asked.",
+        "Mend the rows, or `ask`.",
+        _rows,
+        # Rows of the hub are looked at when a suite is planned with a mirror, or when they are loaded.
+        applies=lambda subject: isinstance(subject.task.source, Files | Generated),
+    ),
 )

@@ -46,7 +46,7 @@ def _message(example: Example) -> Message:
 def split_validation(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:
     """Cut a validation share off the training questions; rows of one group stay on one side.
 
-    At least one example stays on each side when there are two and `share` is not 0.
+    At least one group stays on each side when there are two and `share` is not 0.
     """
     sizes = Counter(question.item.group for question in questions)
     wanted = 0 if share == 0 else max(1, round(share * len(questions)))
