@@ -30,7 +30,7 @@ def catalogue(kind: str) -> list[dict[str, Any]]:
 
 
 def details(kind: str, name: str, store: Path) -> dict[str, Any]:
-    """Everything about one member, suite or run."""
+    """Everything about one member, model, suite or run."""
     if kind == "task":
         return _task(name)
     if kind == "method":
@@ -42,10 +42,14 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
     if kind == "run":
         from peftbench.store import Store
 
-        record = Store(store).get(name)
-        asked = Store(store).asked(name)[0]
-        return (record or asked).model_dump(mode="json")
-    raise UnknownName("kind", kind, ["task", "method", "suite", "run"])
+        run_id = Store(store).find(name)
+        return (Store(store).get(run_id) or Store(store).spec(run_id)).model_dump(mode="json")
+    if kind == "model":
+        from peftbench.models._facts import find
+
+        facts = find(name)
+        return {**vars(facts), "roles": facts.roles}
+    raise UnknownName("kind", kind, ["task", "method", "model", "suite", "run"])
 
 
 def _task(name: str) -> dict[str, Any]:

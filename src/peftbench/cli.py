@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,7 +17,9 @@ from peftbench.errors import PeftbenchError, UsageError
 
 if TYPE_CHECKING:
     from peftbench.plan import Plan
+    from peftbench.record import Record
     from peftbench.spec import Resources, Suite
+    from peftbench.store import Store
 
 EPILOG = "Exit codes: 0 done, 1 some runs failed, 2 wrong usage. Progress goes to stderr; NO_COLOR is obeyed."
 app = typer.Typer(
@@ -79,7 +81,7 @@ def run(
 ) -> None:
     """Do what is missing of a suite, then report. Called again, it continues."""
     from peftbench import verbs
-    from peftbench.show import Display, plan_summary
+    from peftbench.show import Display, plan_summary, run_names
     from peftbench.store import Store
 
     suite = _suite(what, tasks, models, methods, seeds)
@@ -87,14 +89,16 @@ def run(
     place = Store(store)
     todo = verbs.pending(suite, place, resources, retry=retry)
     typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)
-    with _stoppable(), Display(len(todo.run_ids)) as display:
+    names = run_names({item.run_id: item.spec for item in todo.plan.runs})
+    with _stoppable(), Display({run_id: names[run_id] for run_id in todo.run_ids}) as display:
         outcome = verbs.complete(todo, place, executor=executor, watcher=display.watcher())
     if report:
-        _report(place)
+        _report(place, outcome.records)
     if outcome.failed:
         first = outcome.failed[0]
         typer.echo(
-            f"{len(outcome.failed)} of {len(outcome.records)} runs failed, first {first.run_id}. Again: --retry",
+            f"{len(outcome.failed)} of {len(outcome.records)} runs failed. Again: --retry. "
+            f"Log of {names[first.run_id]}: {place.folder(first.run_id).log}",
             err=True,
         )
         raise typer.Exit(1)
@@ -143,11 +147,11 @@ def list_(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="task, method, suite or run")],
-    name: Annotated[str, typer.Argument(help="a name, a file, or a run id")],
+    kind: Annotated[str, typer.Argument(help="task, method, model, suite or run")],
+    name: Annotated[str, typer.Argument(help="a name, a file or folder, or the id of a run")],
     store: StoreDir = Path("results"),
 ) -> None:
-    """Show one task, method, suite or run in full, as JSON."""
+    """Show one task, method, model, suite or run in full, as JSON."""
     from peftbench.catalogue import details
 
     _print_json(details(kind, name, store))
@@ -156,16 +160,19 @@ def show(
 @app.command(name="exec")
 def exec_(
     store: Annotated[Path, typer.Argument(help="Folder of the store.")],
-    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs that the store describes.")],
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs that the store describes, or their last digits.")],
     again: Annotated[bool, typer.Option("--again", help="Do runs that ended well once more.")] = False,
 ) -> None:
     """Do the named runs here and now, unless they are done. This is what every executor calls."""
     from peftbench import verbs
-    from peftbench.show import Display
+    from peftbench.show import Display, run_names
     from peftbench.store import Store
 
-    with _stoppable(), Display(len(run_ids)) as display:
-        records = verbs.execute_runs(Store(store), run_ids, again=again, watcher=display.watcher())
+    place = Store(store)
+    wanted = [place.find(run_id) for run_id in run_ids]
+    names = run_names({run_id: place.spec(run_id) for run_id in wanted})
+    with _stoppable(), Display(names) as display:
+        records = verbs.execute_runs(place, wanted, again=again, watcher=display.watcher())
     if any(record.failure for record in records):
         raise typer.Exit(1)
 
@@ -193,7 +200,7 @@ def report(
     from peftbench.store import Store
 
     verbs.states(Store(store))
-    _report(Store(store), out)
+    _report(Store(store), Store(store).records(), out)
 
 
 @app.command()
@@ -304,11 +311,15 @@ def _resources(
     return Resources.parse(given, "the command line")
 
 
-def _report(store: Any, out: Path | None = None) -> None:
+def _report(store: Store, shown: Sequence[Record], out: Path | None = None) -> None:
+    """Tables of some of the records in the terminal, the report of all of them on the disk."""
     from peftbench.report import terminal_tables, write_report
 
-    for table in terminal_tables(store):
+    for table in terminal_tables(shown):
         _print(table)
+    others = len(store.records()) - len(shown)
+    if others:
+        typer.echo(f"The store holds {others} more: peftbench report --store {store.path}")
     files = write_report(store, out)
     typer.echo(f"Report: {files.html}")
 

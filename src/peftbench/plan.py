@@ -140,18 +140,22 @@ def _settings(
     if evaluate.precision is None:
         # References that do not train are asked in the same precision as what they are compared with.
         evaluate = evaluate.updated({"precision": train.precision}, "training's own")
-    reason = method.value.unfit(model.value) or _no_room(method.value, evaluate, context)
+    reason = method.value.unfit(model.value) or _no_room(method.value, train, evaluate, context)
     if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
         reason = reason or "there is no validation share to be evaluated on"
     return reason, train if method.value.trains else None, evaluate
 
 
-def _no_room(method: Method, evaluate: EvalSpec, context: int) -> str | None:
-    wanted = evaluate.max_new_tokens or 0
-    room = min(context, evaluate.max_length) - method.virtual_tokens
-    if wanted < room:
-        return None
-    return f"{wanted} new tokens and {method.virtual_tokens} virtual tokens leave no room in a context of {context}"
+def _no_room(method: Method, train: TrainSpec, evaluate: EvalSpec, context: int) -> str | None:
+    """Why a prompt has no room beside virtual and new tokens, with the limit that takes it: the model's or our own."""
+    new = evaluate.max_new_tokens or 0
+    asked = (("evaluate.max_length", evaluate.max_length, new),)
+    trained = (("train.max_length", train.max_length, 1),) if method.trains else ()
+    for name, length, needed in (*asked, *trained):
+        if min(context, length) <= method.virtual_tokens + needed:
+            limit = f"a context of {context}" if context <= length else f"{name}={length}"
+            return f"{needed} new and {method.virtual_tokens} virtual tokens leave no room for a prompt in {limit}"
+    return None
 
 
 def _specs(

@@ -7,29 +7,50 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from peftbench.report._format import plural
+from peftbench.scoring.variants import variants
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
     from peftbench.plan import Plan
     from peftbench.record import Record
+    from peftbench.spec import RunSpec
     from peftbench.store import State, Store
 
-_MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "started": "[yellow]interrupted[/]", "missing": "to do"}
+_MARKS: Mapping[State, str] = {
+    "done": "[green]done[/]",
+    "failed": "[red]failed[/]",
+    "running": "[cyan]running[/]",
+    "started": "[yellow]interrupted[/]",
+    "missing": "to do",
+}
+
+
+def run_names(specs: Mapping[str, RunSpec]) -> dict[str, str]:
+    """What a person calls each run: `sst2 × lora r=8, seed 1`; the model stands there when there are several."""
+    several = len({spec.model.name for spec in specs.values()}) > 1
+    names: dict[str, str] = {}
+    for (run_id, spec), method in zip(specs.items(), variants(list(specs.values())), strict=True):
+        parts = [spec.task.name, *([spec.model.name] if several else []), method]
+        names[run_id] = " × ".join(parts) + ("" if spec.seed is None else f", seed {spec.seed}")
+    return names
 
 
 class Display:
     """Progress on stderr: a bar in a terminal, a line a run elsewhere."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, names: Mapping[str, str]) -> None:
         self._console = Console(stderr=True)
-        self._total, self._count = total, 0
+        self._names, self._total, self._count, self._name = names, len(names), 0, ""
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("", total=1)
+        shown = self._console.is_terminal and bool(names)
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown)
+        self._task = self._bar.add_task("loading torch and transformers", total=1)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -47,19 +68,19 @@ class Display:
         return Watcher(self._begin, self._progress, self._done)
 
     def _begin(self, run_id: str) -> None:
-        self._run_id = run_id
+        self._name = self._names.get(run_id, run_id)
         self._progress("starting", 0, 0)
 
     def _progress(self, phase: str, done: int, total: int) -> None:
-        text = f"[{self._count + 1}/{self._total}] {self._run_id.rpartition('--')[0]} · {phase}"
+        text = f"({self._count + 1}/{self._total}) {self._name} · {phase}"
         self._bar.update(self._task, description=text.replace("[", r"\["), completed=done, total=total or 1)
 
     def _done(self, record: Record) -> None:
         self._count += 1
         outcome = "failed" if record.failure else f"{record.headline} {_percent(record)}"
-        self._console.print(
-            f"({self._count}/{self._total}) {record.run_id}  {outcome}", highlight=False, soft_wrap=True
-        )
+        name = self._names.get(record.run_id, record.run_id)
+        place = f"({self._count:{len(str(self._total))}}/{self._total})"
+        self._console.print(f"{place} {name}  {outcome}", markup=False, highlight=False, soft_wrap=True)
         if record.failure:
             self._console.print(f"    {_why(record)}", markup=False, highlight=False)
 
@@ -69,27 +90,46 @@ def plan_summary(plan: Plan, todo: int) -> str:
     aside = "".join(
         f"\nSet aside: {item.task} × {item.model} × {item.method}: {item.reason}." for item in plan.set_aside
     )
-    return f"{plan.suite.name}: {len(plan.runs)} runs, {todo} to do.{aside}"
+    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{aside}"
 
 
 def plan_table(plan: Plan, todo: set[str]) -> Table:
-    """Every run of a plan. Its id says task, model, method and seed."""
-    table = _table("state", "run id")
-    for item in plan.runs:
-        table.add_row(_MARKS["missing" if item.run_id in todo else "done"], item.run_id)
-    return table
+    """Every run of a plan."""
+    specs = {item.run_id: item.spec for item in plan.runs}
+    states: dict[str, State] = {run_id: "missing" if run_id in todo else "done" for run_id in specs}
+    return _runs_table(specs, states, {})
 
 
-def status_table(store: Store, states: Mapping[str, State]) -> Table:
-    """Every run of a store, and a count of the states."""
+def status_table(store: Store, states: Mapping[str, State]) -> Group:
+    """Every run of a store, a count of the states, and why runs failed."""
     counts = Counter(Text.from_markup(_MARKS[state]).plain for state in states.values())
-    table = _table("state", "score", "run id", "why")
-    table.caption = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
-    for run_id, state in states.items():
-        record = store.get(run_id)
-        score = _percent(record) if record else ""
-        why = _why(record) if record else ""
-        table.add_row(_MARKS[state], score, Text(run_id), Text(why))
+    records = {run_id: record for run_id in states if (record := store.get(run_id)) is not None}
+    specs = {run_id: records[run_id].spec if run_id in records else store.spec(run_id) for run_id in states}
+    table = _runs_table(specs, states, records)
+    count = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
+    failed = [record for record in records.values() if record.failure]
+    reasons = [Text(f"\n{record.run_id.rpartition('--')[2]} failed in {_why(record)}") for record in failed]
+    return Group(table, Text(f"\n{count}", style="dim"), *reasons)
+
+
+def _runs_table(specs: Mapping[str, RunSpec], states: Mapping[str, State], records: Mapping[str, Record]) -> Table:
+    """A row for each run: its state, what it is, the digits that name it; scores where there are any."""
+    several = len({spec.model.name for spec in specs.values()}) > 1
+    wanted = {"score": bool(records), "model": several}
+    columns = ("state", "score", "task", "model", "method", "seed", "id")
+    table = _table(*(name for name in columns if wanted.get(name, True)))
+    for (run_id, spec), method in zip(specs.items(), variants(list(specs.values())), strict=True):
+        record = records.get(run_id)
+        cells: dict[str, str | Text] = {
+            "state": _MARKS[states[run_id]],
+            "score": _percent(record) if record else "",
+            "task": Text(spec.task.name),
+            "model": Text(spec.model.name),
+            "method": Text(method),
+            "seed": "once" if spec.seed is None else str(spec.seed),
+            "id": run_id.rpartition("--")[2],
+        }
+        table.add_row(*(cell for name, cell in cells.items() if wanted.get(name, True)))
     return table
 
 
@@ -130,5 +170,5 @@ def _percent(record: Record) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in {"state", "score", "seed", "id"})
     return table

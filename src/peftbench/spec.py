@@ -180,6 +180,13 @@ class Suite(Value):
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
 
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """As for every value; one task, model, method or seed need not be a list."""
+        lists = ("tasks", "models", "methods", "seeds")
+        one = {key: [data[key]] for key in lists if isinstance(data.get(key), str | int | Mapping)}
+        return super().parse({**data, **one}, where)
+
     @field_validator("tasks", "models", "methods")
     @classmethod
     def _known_sections(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -214,6 +221,11 @@ class ModelRef(Value):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     chat: Literal["template", "plain"] = "template"
     trust_remote_code: bool = False
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _short_names(cls, value: Any) -> Any:
+        return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(value, value) if value else value
 
 
 class MethodRef(Value):

@@ -92,7 +92,8 @@ class Stages:
         train, held_out = split_validation(questions, spec.validation_share, seed)
         if not any(question.encoded for question in train):
             raise DataProblem(
-                "No training example fits the context of the model.", "Take a model with a longer context."
+                "No training example fits, not even with its body cut away.",
+                f"Take a model with a longer context, or raise train.max_length={spec.max_length}.",
             )
         return train, held_out
 

@@ -33,7 +33,7 @@ from peftbench.record import Prediction, Record
 from peftbench.spec import NUMERICS, SCHEMA, Resources, RunSpec, Value
 
 T = TypeVar("T", bound=Value)
-State = Literal["missing", "started", "failed", "done"]
+State = Literal["missing", "started", "running", "failed", "done"]
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,43 @@ class Store:
             StoreProblem: the record is damaged or of an unknown schema.
         """
         path = self.folder(run_id).record
-        return _read(Record, path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        record = _read(Record, path)
+        if record.run_id != run_id:
+            raise StoreProblem(f"{path} is the record of {record.run_id}.", "Move or remove the folder.")
+        return record
+
+    def find(self, name: str) -> str:
+        """The id of the run that is named by its id or by the hex digits at the end of it.
+
+        Raises:
+            StoreProblem: there is no such run, or there are several.
+        """
+        if (self.folder(name).path / "spec.json").is_file():
+            return name
+        found = [run_id for run_id in self.run_ids() if run_id.rpartition("--")[2] == name]
+        if len(found) == 1:
+            return found[0]
+        state = f"are {len(found)} runs" if found else "is no run"
+        raise StoreProblem(f"There {state} {name!r} in {self.path}.", f"See: peftbench status --store {self.path}")
+
+    def spec(self, run_id: str) -> RunSpec:
+        """What was asked for in a run, by whatever version."""
+        return _read(RunSpec, self.folder(run_id).path / "spec.json")
 
     def asked(self, run_id: str) -> tuple[RunSpec, Resources]:
-        """What was asked for in a run, and how it was to be done."""
+        """What was asked for in a run, and how it was to be done.
+
+        Raises:
+            StoreProblem: the run is not described, or not by this version.
+        """
         folder = self.folder(run_id).path
         if not (folder / "spec.json").is_file():
             raise StoreProblem(
                 f"There is no run {run_id!r} in {self.path}.", f"See: peftbench status --store {self.path}"
             )
-        spec = _read(RunSpec, folder / "spec.json")
+        spec = self.spec(run_id)
         if (spec.run_id, spec.numerics) != (run_id, NUMERICS):
             # New code must not answer under an old id, nor an edited spec under the id of another.
             raise StoreProblem(
@@ -166,11 +193,14 @@ class Store:
         return spec, _read(Resources, folder / "resources.json")
 
     def state(self, run_id: str) -> State:
-        """How far a run is."""
+        """How far a run is. One that was started and has no record is running somewhere, or was interrupted."""
         record = self.get(run_id)
         if record is not None:
             return "failed" if record.failure else "done"
-        return "started" if self.folder(run_id).log.exists() else "missing"
+        folder = self.folder(run_id)
+        if not folder.log.exists():
+            return "missing"
+        return "running" if _is_locked(folder.claim) else "started"
 
     def run_ids(self) -> list[str]:
         """The ids of all run folders, done or not, sorted."""
@@ -264,6 +294,14 @@ def _empty(folder: Path, kept: set[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file; nothing is written."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return not _lock(file, wait=False)
 
 
 def _lock(file: IO[bytes], *, wait: bool) -> bool:

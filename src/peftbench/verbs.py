@@ -102,17 +102,20 @@ def execute_runs(
 ) -> list[Record]:
     """Do runs that a store describes, here and now; those that ended well only when `again` is set.
 
+    Runs are named by their ids, or by the eight hex digits at the end of them.
+
     Raises:
         UsageError: a run is not described, or `again` is set and another process does it; nothing was started.
     """
     _require_training_stack()
-    for run_id in run_ids:
+    wanted = [store.find(name) for name in run_ids]
+    for run_id in wanted:
         store.asked(run_id)
     if again:
-        store.withdraw(run_ids)
+        store.withdraw(wanted)
     inline: Executor = registry.load("executors", "inline").value
-    inline(store, [run_id for run_id in run_ids if store.state(run_id) != "done"], watcher)
-    return [record for run_id in run_ids if (record := store.get(run_id)) is not None]
+    inline(store, [run_id for run_id in wanted if store.state(run_id) != "done"], watcher)
+    return [record for run_id in wanted if (record := store.get(run_id)) is not None]
 
 
 def states(store: Store) -> dict[str, State]:

@@ -88,6 +88,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "seed": (_suite(GOOD + "seeds: [one]\n"), "should be a valid integer (got 'one')"),
     "seed option": (_options(*ASK[:-1], "one"), "should be a valid integer (got 'one')"),
     "limit of 0": (_options(*ASK, "evaluate.limit=0"), "should be greater than or equal to 1 (got 0)"),
+    "misplaced": (_options(*ASK, "max_steps=3"), "The suite has no setting 'max_steps'. Write: train.max_steps=3"),
     "override": (_options(*ASK, "trian.limit=3"), "Unknown section 'trian'"),
     "hyperparameter": (
         _suite(GOOD.replace("zero_shot", "{use: lora, rank: 3}")),

@@ -45,8 +45,9 @@ def test_exec_does_what_is_described_and_keeps_what_is_done(tmp_path: Path) -> N
     assert peftbench("run", *ASK, "--store", tmp_path, *SMALL).code == 0
     run_id = only(tmp_path).run_id
     before = snapshot(tmp_path)
-    assert peftbench("exec", tmp_path, run_id).code == 0
+    assert peftbench("exec", tmp_path, run_id[-8:]).code == 0
     assert snapshot(tmp_path) == before
+    assert json.loads(peftbench("show", "run", run_id[-8:], "--store", tmp_path).out)["run_id"] == run_id
     assert peftbench("exec", tmp_path, run_id, "--again").code == 0
     first, again = (json.loads(files[f"runs/{run_id}/record.json"]) for files in (before, snapshot(tmp_path)))
     assert first["started"] != again["started"]

@@ -196,10 +196,17 @@ def test_what_does_not_fit_is_set_aside_with_its_reason(world: Path, tmp_path: P
 def test_a_context_without_room_is_set_aside(world: Path) -> None:
     plan = plan_of(world, evaluate={"max_new_tokens": 256})
     assert plan.runs == ()
-    assert plan.set_aside[0].reason.startswith("256 new tokens and 0 virtual tokens leave no room")
+    assert plan.set_aside[0].reason == ("256 new and 0 virtual tokens leave no room for a prompt in a context of 256")
     assert len(plan_of(world, evaluate={"max_new_tokens": 255}).runs) == 1
     room = plan_of(world, methods=["prompt_tuning"], evaluate={"max_new_tokens": 236})
     assert "20 virtual tokens" in room.set_aside[0].reason
+    methods = ["prompt_tuning", "zero_shot"]
+    short = plan_of(world, methods=methods, train={"max_length": 20}, evaluate={"max_length": 64})
+    assert [(item.method, item.reason.rpartition(" in ")[2]) for item in short.set_aside] == [
+        ("prompt_tuning", "train.max_length=20")
+    ]
+    tight = plan_of(world, evaluate={"max_length": 16, "max_new_tokens": 16})
+    assert tight.set_aside[0].reason.endswith("in evaluate.max_length=16")
 
 
 def test_a_method_that_does_not_train_has_no_validation_share(world: Path) -> None:

@@ -63,6 +63,30 @@ def test_a_suite_written_as_json_is_read_back(suite: Suite) -> None:
     assert build_suite(parse_scalar(json.dumps(plain(suite)))) == suite
 
 
+def test_one_need_not_be_a_list(tmp_path: Path) -> None:
+    text = "tasks: sst2\nmodels: {use: tiny, dtype: bfloat16}\nmethods: lora\nseeds: 3\n"
+    whole = "tasks: [sst2]\nmodels: [{use: tiny, dtype: bfloat16}]\nmethods: [lora]\nseeds: [3]\n"
+    assert read_suite(written(tmp_path, text)) == read_suite(written(tmp_path, whole))
+
+
+@pytest.mark.parametrize(
+    ("override", "fix"),
+    [
+        ("max_steps=4", "Write: train.max_steps=4"),
+        ("lr=1e-3", "Write: train.lr=1e-3"),
+        ("max_new_tokens=3", "Write: evaluate.max_new_tokens=3"),
+        ("r=8", "Write: --methods '[{use: lora, r: 8}]'"),
+    ],
+)
+def test_a_misplaced_setting_is_told_its_place(override: str, fix: str) -> None:
+    with pytest.raises(InvalidSpec, match="The suite has no setting") as caught:
+        build_suite(DATA, [override])
+    assert caught.value.fix == fix
+    # What is advised is accepted.
+    advised = fix.removeprefix("Write: ").replace("--methods ", "methods=").replace("'", "")
+    build_suite(DATA, [advised])
+
+
 def test_the_name_of_a_suite_is_that_of_its_file(tmp_path: Path) -> None:
     assert read_suite(written(tmp_path, HEAD)).name == "mine"
     assert read_suite(written(tmp_path, HEAD + "name: other\n")).name == "other"

@@ -91,7 +91,7 @@ def test_an_empty_store_says_how_to_begin(tmp_path: Path) -> None:
     found = page(store)
     assert f"peftbench run quickstart --store '{tmp_path}/a b'" in found.text
     assert found.tags["table"] == 0
-    assert terminal_tables(store) == []
+    assert terminal_tables(store.records()) == []
     asked = spec()
     assert f"exec {tmp_path}/one {asked.run_id}" in page(store_of(tmp_path / "one", [], [asked])).text
 

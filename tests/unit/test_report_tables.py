@@ -77,8 +77,8 @@ class TestGrid:
             return done(plain.model_copy(update={"method": method}))
 
         (grid,) = grids(scores([ranked("sst2", 8), ranked("sst2", 16), ranked("rte", 8)]))
-        assert [row.name for row in grid.rows] == ["lora r=16", "lora r=8"]
-        assert [cell.mean for cell in grid.cells[0]] == ["–", "75.0", "–"]
+        assert [row.name for row in grid.rows] == ["lora r=8", "lora r=16"]
+        assert [cell.mean for cell in grid.cells[1]] == ["–", "75.0", "–"]
 
     def test_no_two_rows_have_one_name(self) -> None:
         both = [spec().method.model_copy(update={"settings": {"kind": "the same start" + end}}) for end in "ab"]

@@ -119,6 +119,38 @@ def test_what_is_no_record_is_a_sentence(content: bytes, tmp_path: Path) -> None
         assert "\n" not in caught.value.message
 
 
+def test_a_record_in_the_folder_of_another_run_is_told(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), run_spec(seed=2)
+    store.describe(other, Resources())
+    store.folder(other.run_id).record.write_text(record(RUN).model_dump_json())
+    with pytest.raises(StoreProblem, match=f"is the record of {RUN.run_id}"):
+        store.get(other.run_id)
+
+
+def test_a_run_is_found_by_the_digits_of_its_id(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), run_spec(seed=2)
+    for spec in (RUN, other):
+        store.describe(spec, Resources())
+    for spec in (RUN, other):
+        assert store.find(spec.run_id) == store.find(spec.run_id[-8:]) == spec.run_id
+        assert store.spec(spec.run_id) == spec
+    with pytest.raises(StoreProblem, match="There is no run 'sst2'"):
+        store.find("sst2")
+    twin = f"twin--{RUN.run_id[-8:]}"
+    shutil.copytree(store.folder(RUN.run_id).path, store.folder(twin).path)
+    with pytest.raises(StoreProblem, match="There are 2 runs"):
+        store.find(RUN.run_id[-8:])
+
+
+def test_a_run_is_running_while_it_is_claimed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(RUN, Resources()).log.touch()
+    assert store.state(RUN.run_id) == "started"
+    with store.claim(RUN.run_id):
+        assert store.state(RUN.run_id) == "running"
+    assert store.state(RUN.run_id) == "started"
+
+
 def test_a_record_of_another_schema_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.describe(RUN, Resources())

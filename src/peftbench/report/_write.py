@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from peftbench.errors import StoreProblem
+from peftbench.record import Record
 from peftbench.report._page import html
 from peftbench.report.provenance import chances
 from peftbench.report.tables import TerminalTable, csv_text, markdown, terminal
@@ -47,6 +49,6 @@ def write_report(store: Store, out: Path | None = None) -> ReportFiles:
     return files
 
 
-def terminal_tables(store: Store) -> list[TerminalTable]:
-    """The tables of a store, one for each model, to be printed by a `rich` console."""
-    return terminal(scores(store.records()))
+def terminal_tables(records: Sequence[Record]) -> list[TerminalTable]:
+    """The tables of some records, one for each model, to be printed by a `rich` console."""
+    return terminal(scores(records), chances(records))

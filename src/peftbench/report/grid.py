@@ -16,6 +16,7 @@ from peftbench import registry
 from peftbench.errors import UsageError
 from peftbench.report._format import line, percent, plural, spread
 from peftbench.scoring.aggregate import Score
+from peftbench.scoring.variants import natural
 
 # The references frame the methods that are compared: what the model can do untouched, and with everything trained.
 _PLACES = {"floor": 0, None: 1, "ceiling": 2}
@@ -83,9 +84,9 @@ def grids(scores: Iterable[Score], chances: Mapping[str, float] | None = None) -
     return [_grid(model, rows, chances or {}) for model, rows in sorted(models.items())]
 
 
-def method_order(method: str) -> tuple[int, str]:
+def method_order(method: str) -> tuple[int, list[str | float]]:
     """Sorts untouched model, compared methods by name, full fine-tuning."""
-    return _PLACES[_reference(method.partition(" ")[0])], method
+    return _PLACES[_reference(method.partition(" ")[0])], natural(method)
 
 
 def is_reference(method: str) -> bool:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Spaces between columns: one of rich's padding, one of its divider.
 _GAP = 2
+# The share of unreadable answers from which on they are spoken of, and how many cases are named.
+_OFTEN = 0.05
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -110,25 +113,43 @@ class TerminalTable:
             yield ""
 
 
-def terminal(scores: Iterable[Score]) -> list[TerminalTable]:
+def terminal(scores: Iterable[Score], chances: Mapping[str, float] | None = None) -> list[TerminalTable]:
     """One table for each model, in the order of names, to be printed by a `rich` console."""
     rows = list(scores)
     lines = cost_lines(rows)
     tables: list[TerminalTable] = []
     told: set[str] = set()
     # From the last one, so that what holds for several tables is said once, below them.
-    for grid in reversed(grids(rows)):
+    for grid in reversed(grids(rows, chances)):
         own = tuple(row for row in lines if line(row.model) == grid.model)
-        notes = (grid.caption, *map(cost_caption, sorted({row.place for row in own})))
+        unread = _unreadable([score for score in rows if line(score.model) == grid.model])
+        notes = (grid.caption, *unread, *map(cost_caption, sorted({row.place for row in own})))
         tables.insert(0, TerminalTable(grid, own, tuple(note for note in notes if note not in told)))
         told.update(notes)
     return tables
 
 
+def _unreadable(scores: Iterable[Score]) -> list[str]:
+    """A sentence on the scores with many unreadable answers: they say as much of form as of content."""
+    found: list[tuple[float, str]] = []
+    for score in scores:
+        tests = [record.test for record in score.records if record.test is not None and record.failure is None]
+        count, asked = sum(test.unreadable for test in tests), sum(test.examples for test in tests)
+        if asked and count >= _OFTEN * asked:
+            found.append(
+                (count / asked, f"{line(score.method)} on {line(score.task)} {whole(count)} of {whole(asked)}")
+            )
+    if not found:
+        return []
+    worst = [text for _, text in sorted(found, reverse=True)]
+    more = f", and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
+    return [f"Answers that could not be read count as wrong: {', '.join(worst[:_NAMED])}{more}."]
+
+
 def _score_column(grid: Grid, index: int) -> _Column:
     cells = [row[index] for row in grid.cells]
     room = max(len(cell.spread) for cell in cells)
-    head = (grid.columns[index].name, *grid.columns[index].notes[:1])
+    head = (grid.columns[index].name, *grid.columns[index].notes)
     return _Column(head, tuple(_cell_lines(cell, room) for cell in cells))
 
 

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
 from peftbench.spec import EvalSpec, Suite, TrainSpec
 
@@ -75,6 +76,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         return
     section, _, name = key.partition(".")
     if not name:
+        _refuse_misplaced(key, text)
         data[key] = parse_scalar(text)
         return
     if section not in {"train", "evaluate"}:
@@ -88,6 +90,21 @@ def _apply(data: dict[str, Any], override: str) -> None:
     names = {name, *(alias for alias, full in spec.aliases.items() if full == name), spec.aliases.get(name, name)}
     for family in ("tasks", "models", "methods"):
         data[family] = [_without(entry, {f"{section}.{one}" for one in names}) for entry in data.get(family) or ()]
+
+
+def _refuse_misplaced(key: str, text: str) -> None:
+    """A setting that exists, written where it does not belong, is told its place."""
+    if key in Suite.model_fields:
+        return
+    for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
+        if key in {*spec.model_fields, *spec.aliases}:
+            raise InvalidSpec(f"The suite has no setting {key!r}.", f"Write: {section}.{key}={text}")
+    for method in registry.names("methods"):
+        if key in registry.load("methods", method).value.__dataclass_fields__:
+            raise InvalidSpec(
+                f"The suite has no setting {key!r}; a method has.",
+                f"Write: --methods '[{{use: {method}, {key}: {text}}}]'",
+            )
 
 
 def _without(entry: Any, keys: set[str]) -> Any:

@@ -1,0 +1,100 @@
+"""What a person sees in the terminal: every run by what sets it apart, and nothing cut off."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from peftbench.report import terminal_tables
+from peftbench.scoring.variants import natural, variants
+from peftbench.show import Display, run_names, status_table
+from peftbench.spec import Resources
+from peftbench.store import Store
+from unit.samples import record, run_spec
+
+EIGHT, SIXTEEN = (run_spec(r=rank) for rank in (8, 16))
+UNTOUCHED = run_spec(method="zero_shot", seed=None)
+
+
+def printed(renderable: object, width: int = 100) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_runs_are_called_by_what_sets_them_apart() -> None:
+    specs = {spec.run_id: spec for spec in (EIGHT, SIXTEEN, UNTOUCHED)}
+    assert list(run_names(specs).values()) == [
+        "sst2 × lora r=8, seed 1",
+        "sst2 × lora r=16, seed 1",
+        "sst2 × zero_shot",
+    ]
+    assert list(run_names({"x": EIGHT}).values()) == ["sst2 × lora, seed 1"]
+    elsewhere = EIGHT.model_copy(update={"model": EIGHT.model.model_copy(update={"name": "big"})})
+    assert list(run_names({"x": EIGHT, "y": elsewhere}).values()) == [
+        "sst2 × tiny × lora, seed 1",
+        "sst2 × big × lora, seed 1",
+    ]
+
+
+def test_seeds_are_no_variants() -> None:
+    assert variants([run_spec(seed=1), run_spec(seed=2)]) == ["lora", "lora"]
+    assert variants([]) == []
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=5))
+def test_numbers_are_sorted_as_numbers(numbers: list[int]) -> None:
+    labels = [f"lora r={number} x=1e-{number % 9}" for number in numbers]
+    assert sorted(labels, key=natural) == [
+        f"lora r={number} x=1e-{number % 9}" for number in sorted(numbers, key=lambda n: (n, float(f"1e-{n % 9}")))
+    ]
+
+
+@pytest.mark.parametrize("width", [48, 80, 140])
+def test_the_digits_of_an_id_are_never_cut(width: int, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for spec in (EIGHT, SIXTEEN, UNTOUCHED):
+        store.describe(spec, Resources())
+    store.put(record(EIGHT, 0.75))
+    store.put(record(SIXTEEN, None))
+    states = {run_id: store.state(run_id) for run_id in store.run_ids()}
+    text = printed(status_table(store, states), width)
+    for spec in (EIGHT, SIXTEEN, UNTOUCHED):
+        assert spec.run_id[-8:] in text
+    assert "75.0" in text
+    assert "1 done, 1 failed, 1 to do" in text
+    assert f"{SIXTEEN.run_id[-8:]} failed in fit: Diverged: no" in text
+
+
+def test_every_run_that_ends_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_names({spec.run_id: spec for spec in (EIGHT, SIXTEEN)})
+    with Display(names) as display:
+        watcher = display.watcher()
+        for outcome in (record(EIGHT, 0.75), record(SIXTEEN, None)):
+            watcher.begin(outcome.run_id)
+            watcher.progress("fit", 1, 2)
+            watcher.done(outcome)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "(1/2) sst2 × lora r=8, seed 1  accuracy 75.0",
+        "(2/2) sst2 × lora r=16, seed 1  failed",
+        "    fit: Diverged: no",
+    ]
+
+
+def test_chance_and_unreadable_answers_are_told() -> None:
+    done = record(EIGHT, 0.5)
+    assert done.test is not None
+    mute = done.model_copy(update={"test": done.test.model_copy(update={"examples": 100, "unreadable": 40})})
+    quiet = done.model_copy(update={"test": done.test.model_copy(update={"examples": 100, "unreadable": 4})})
+    (table,) = terminal_tables([mute])
+    assert "chance 51.0" in " ".join(printed(table).split())
+    assert "could not be read count as wrong: lora on sst2 40 of 100." in " ".join(printed(table).split())
+    (table,) = terminal_tables([quiet])
+    assert "could not be read" not in printed(table)
