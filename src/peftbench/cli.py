@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from peftbench.plan import Plan
     from peftbench.record import Record
     from peftbench.spec import Resources, Suite
-    from peftbench.store import Store
+    from peftbench.store import State, Store
+    from peftbench.verbs import Outcome
 
 EPILOG = "Exit codes: 0 done, 1 some runs failed, 2 wrong usage. Progress goes to stderr; NO_COLOR is obeyed."
 app = typer.Typer(
@@ -94,14 +96,7 @@ def run(
         outcome = verbs.complete(todo, place, executor=executor, watcher=display.watcher())
     if report:
         _report(place, outcome.records)
-    if outcome.failed:
-        first = outcome.failed[0]
-        typer.echo(
-            f"{len(outcome.failed)} of {len(outcome.records)} runs failed. Again: --retry. "
-            f"Log of {names[first.run_id]}: {place.folder(first.run_id).log}",
-            err=True,
-        )
-        raise typer.Exit(1)
+    _end(outcome, place, names)
 
 
 @app.command()
@@ -124,9 +119,9 @@ def plan(
     suite = _suite(what, tasks, models, methods, seeds)
     todo = verbs.pending(suite, Store(store), Resources(data_root=str(data_root) if data_root else None))
     if as_json:
-        _print_json(_plan_json(todo.plan, set(todo.run_ids)))
+        _print_json(_plan_json(todo.plan, todo.states))
     else:
-        _print(plan_table(todo.plan, set(todo.run_ids)))
+        _print(plan_table(todo.plan, todo.states))
         typer.echo(plan_summary(todo.plan, len(todo.run_ids)))
 
 
@@ -250,6 +245,10 @@ def env(as_json: AsJson = False) -> None:
 
 def main() -> NoReturn:
     """Entry point: an error of ours becomes one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a dash shows a question mark.
+            stream.reconfigure(errors="replace")
     sys.argv[1:] = [_dashed(argument) for argument in sys.argv[1:]]
     try:
         app()
@@ -311,22 +310,38 @@ def _resources(
     return Resources.parse(given, "the command line")
 
 
+def _end(outcome: Outcome, store: Store, names: Mapping[str, str]) -> None:
+    """Say what is amiss, and exit with 1 when something is."""
+    if outcome.failed:
+        first = outcome.failed[0].run_id
+        typer.echo(
+            f"{len(outcome.failed)} of {len(outcome.records)} runs failed. Again: --retry. "
+            f"Log of {names[first]}: {store.folder(first).log}",
+            err=True,
+        )
+    if outcome.missing:
+        asked = len(outcome.plan.runs)
+        typer.echo(f"{len(outcome.missing)} of {asked} runs have no record. The same command continues.", err=True)
+    if outcome.failed or outcome.missing:
+        raise typer.Exit(1)
+
+
 def _report(store: Store, shown: Sequence[Record], out: Path | None = None) -> None:
     """Tables of some of the records in the terminal, the report of all of them on the disk."""
     from peftbench.report import terminal_tables, write_report
 
+    files = write_report(store, out)
     for table in terminal_tables(shown):
         _print(table)
     others = len(store.records()) - len(shown)
     if others:
         typer.echo(f"The store holds {others} more: peftbench report --store {store.path}")
-    files = write_report(store, out)
     typer.echo(f"Report: {files.html}")
 
 
-def _plan_json(plan: Plan, todo: set[str]) -> dict[str, Any]:
+def _plan_json(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
     runs = [
-        {"run_id": item.run_id, "done": item.run_id not in todo, "spec": item.spec.model_dump(mode="json")}
+        {"run_id": item.run_id, "state": states[item.run_id], "spec": item.spec.model_dump(mode="json")}
         for item in plan.runs
     ]
     return {"suite": plan.suite.name, "runs": runs, "set_aside": [vars(item) for item in plan.set_aside]}

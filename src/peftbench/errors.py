@@ -75,7 +75,7 @@ class UnknownName(UsageError):
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6 if len(name) > 3 else 0.5)
     if near:
         return f"Did you mean {near[0]!r}?"
     return f"Known: {', '.join(known)}." if known else "There is none."

@@ -37,6 +37,11 @@ class Member:
     file: str | None = None
 
 
+def shipped(family: Family) -> list[str]:
+    """The members inside the package, sorted."""
+    return sorted(_files(family))
+
+
 def names(family: Family) -> list[str]:
     """All members that can be named without a path, sorted."""
     return sorted({*_files(family), *_entry_points(family)})
@@ -98,8 +103,10 @@ def _import_file(module_name: str, path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         line = _line_in(error, path)
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UsageError(
-            f"{path}, line {line}: {type(error).__name__}: {error}.", "Mend the file; nothing was run."
+            f"{path}, line {line}: {type(error).__name__}: {reason.removesuffix('.')}.",
+            "Mend the file; nothing was run.",
         ) from error
     return module
 

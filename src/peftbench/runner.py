@@ -51,6 +51,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             test = stages.predict(adapter, base, ask(base.chat, test_items, answering), "test")
 
             stages.enter("judge")
+            write_lines(folder.predictions, [*validation.rows, *test.rows])
             predictions = [*stages.judge(task, validation), *stages.judge(task, test)]
 
             stages.enter("save")

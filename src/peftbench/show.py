@@ -93,11 +93,9 @@ def plan_summary(plan: Plan, todo: int) -> str:
     return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{aside}"
 
 
-def plan_table(plan: Plan, todo: set[str]) -> Table:
+def plan_table(plan: Plan, states: Mapping[str, State]) -> Table:
     """Every run of a plan."""
-    specs = {item.run_id: item.spec for item in plan.runs}
-    states: dict[str, State] = {run_id: "missing" if run_id in todo else "done" for run_id in specs}
-    return _runs_table(specs, states, {})
+    return _runs_table({item.run_id: item.spec for item in plan.runs}, states, {})
 
 
 def status_table(store: Store, states: Mapping[str, State]) -> Group:

@@ -180,13 +180,6 @@ class Suite(Value):
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
 
-    @classmethod
-    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
-        """As for every value; one task, model, method or seed need not be a list."""
-        lists = ("tasks", "models", "methods", "seeds")
-        one = {key: [data[key]] for key in lists if isinstance(data.get(key), str | int | Mapping)}
-        return super().parse({**data, **one}, where)
-
     @field_validator("tasks", "models", "methods")
     @classmethod
     def _known_sections(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -213,6 +206,9 @@ class TaskRef(Value):
     plugin: str | None = Field(default=None, description="content hash of a user's own file")
 
 
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
 class ModelRef(Value):
     """Which model, by content or commit, and how it is read."""
 
@@ -225,7 +221,7 @@ class ModelRef(Value):
     @field_validator("dtype", mode="before")
     @classmethod
     def _short_names(cls, value: Any) -> Any:
-        return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(value, value) if value else value
+        return _DTYPES.get(value, value) if isinstance(value, str) else value
 
 
 class MethodRef(Value):
@@ -282,8 +278,13 @@ def canonical_json(value: Value) -> str:
 
     So a setting added later, absent unless asked for, leaves the ids of earlier runs as they are.
     """
-    plain = value.model_dump(mode="json", exclude_none=True)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(_present(value.model_dump(mode="json")), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _present(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without what is None, those inside it too."""
+    found = {key: item for key, item in data.items() if item is not None}
+    return {key: _present(item) if isinstance(item, Mapping) else item for key, item in found.items()}
 
 
 def _safe(part: str) -> str:

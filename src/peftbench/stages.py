@@ -15,7 +15,7 @@ import torch
 from peftbench.cost.meter import Reading, meter
 from peftbench.environment import describe
 from peftbench.errors import DataProblem, PeftbenchError
-from peftbench.evaluation.judge import judge, summarise
+from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.methods._attach import Adapter
 from peftbench.models._chat import Encoded
@@ -26,6 +26,9 @@ from peftbench.store import RunFolder
 from peftbench.tasks._task import Task
 from peftbench.training.batches import Question, Room, fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
+
+# What a run without a number of threads gets, whatever the run before it had.
+_THREADS = torch.get_num_threads()
 
 Progress = Callable[[str, int, int], None]
 Split = Literal["test", "validation"]
@@ -45,6 +48,11 @@ class Answered:
     tokens: int = 0
     reading: Reading = field(default_factory=Reading)
 
+    @property
+    def rows(self) -> list[Prediction]:
+        """The texts as they were written, not judged yet."""
+        return unjudged([question.item for question in self.questions], self.texts, self.split)
+
 
 class Stages:
     """What is known of a run so far; whatever happens, `record` says how far it came."""
@@ -63,8 +71,7 @@ class Stages:
         self._results: dict[Split, SplitResult] = {}
         self._answered: Answered | None = None
         self._failure: Failure | None = None
-        if resources.threads is not None:
-            torch.set_num_threads(resources.threads)
+        torch.set_num_threads(resources.threads or _THREADS)
 
     def enter(self, phase: Phase) -> None:
         """Note which phase begins."""
@@ -94,6 +101,11 @@ class Stages:
             raise DataProblem(
                 "No training example fits, not even with its body cut away.",
                 f"Take a model with a longer context, or raise train.max_length={spec.max_length}.",
+            )
+        if self._spec.evaluate.split == "validation" and not held_out:
+            raise DataProblem(
+                "No validation example is held out: all training rows belong to one group.",
+                "Raise train.limit, or evaluate on test.",
             )
         return train, held_out
 

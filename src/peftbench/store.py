@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,9 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
     def check_writable(self) -> None:
         """Raise `StoreProblem` when nothing can be written here, before any work is started."""
         with _translated(self.path):
@@ -126,20 +130,6 @@ class Store:
         """Publish a record: from this moment the run is over."""
         with _translated(self.path):
             _write_whole(self.folder(record.run_id).record, record.model_dump_json(indent=1))
-
-    def withdraw(self, run_ids: Iterable[str]) -> None:
-        """Remove the records of runs that are to be done again.
-
-        Raises:
-            StoreProblem: another process does one of them; no record was removed.
-        """
-        with contextlib.ExitStack() as claims, _translated(self.path):
-            wanted = sorted(set(run_ids))
-            for run_id in wanted:
-                if not claims.enter_context(self.claim(run_id)):
-                    raise StoreProblem(f"Another process is doing {run_id}.", "Wait for it: peftbench status")
-            for run_id in wanted:
-                self.folder(run_id).record.unlink(missing_ok=True)
 
     def get(self, run_id: str) -> Record | None:
         """The record of a run, None when it has not been done.
@@ -297,11 +287,12 @@ def _empty(folder: Path, kept: set[str]) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; nothing is written."""
-    if not path.is_file():
+    """Whether a process holds the lock of a file, as far as that can be seen; nothing is written."""
+    try:
+        with path.open("rb") as file:
+            return not _lock(file, wait=False)
+    except OSError:
         return False
-    with path.open("rb") as file:
-        return not _lock(file, wait=False)
 
 
 def _lock(file: IO[bytes], *, wait: bool) -> bool:
@@ -310,14 +301,18 @@ def _lock(file: IO[bytes], *, wait: bool) -> bool:
         return True
     import fcntl
 
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
-            raise
-    return True
+    # Asking for the state of a run locks it for an instant, so one refusal says nothing yet.
+    for pause in (0.0,) if wait else (0.01, 0.04, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+            continue
+        except OSError as error:
+            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ The command line only reads arguments and shows results, so a notebook can do al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -31,6 +31,12 @@ class Outcome:
     records: tuple[Record, ...]
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """The ids of runs without a record: the executor gave up on them, or somebody does them again right now."""
+        done = {record.run_id for record in self.records}
+        return tuple(run.run_id for run in self.plan.runs if run.run_id not in done)
+
+    @property
     def failed(self) -> tuple[Record, ...]:
         """The runs that did not end well."""
         return tuple(record for record in self.records if record.failure)
@@ -38,10 +44,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Pending:
-    """A plan held against a store: the runs that are still to be done."""
+    """A plan held against a store: how far every run is, and which are still to be done."""
 
     plan: Plan
     run_ids: tuple[str, ...]
+    states: Mapping[str, State]
 
 
 def pending(suite: Suite, store: Store, resources: Resources, *, retry: bool = False) -> Pending:
@@ -52,7 +59,8 @@ def pending(suite: Suite, store: Store, resources: Resources, *, retry: bool = F
     """
     plan = make_plan(suite, resources)
     over: set[State] = {"done"} if retry else {"done", "failed"}
-    return Pending(plan, tuple(run.run_id for run in plan.runs if store.state(run.run_id) not in over))
+    found = {run.run_id: store.state(run.run_id) for run in plan.runs}
+    return Pending(plan, tuple(run_id for run_id, state in found.items() if state not in over), found)
 
 
 def run(
@@ -105,16 +113,17 @@ def execute_runs(
     Runs are named by their ids, or by the eight hex digits at the end of them.
 
     Raises:
-        UsageError: a run is not described, or `again` is set and another process does it; nothing was started.
+        UsageError: a run is not described, or what it needs is not there; nothing was started.
     """
-    _require_training_stack()
-    wanted = [store.find(name) for name in run_ids]
-    for run_id in wanted:
-        store.asked(run_id)
-    if again:
-        store.withdraw(wanted)
-    inline: Executor = registry.load("executors", "inline").value
-    inline(store, [run_id for run_id in wanted if store.state(run_id) != "done"], watcher)
+    wanted = list(dict.fromkeys(store.find(name) for name in run_ids))
+    todo = [run_id for run_id in wanted if again or store.state(run_id) != "done"]
+    if todo:
+        _require_training_stack()
+        _require_what_is_asked(store, todo)
+        store.check_writable()
+        from peftbench.executors.inline import inline
+
+        inline(store, todo, watcher, again=again)
     return [record for run_id in wanted if (record := store.get(run_id)) is not None]
 
 
@@ -143,6 +152,17 @@ def new_file(kind: Literal["task", "method"], path: Path) -> None:
         raise UsageError(f"{path} exists.", "Take another name; nothing was overwritten.")
     template = files(f"peftbench.{kind}s") / "_template.py"
     path.write_text(template.read_text(encoding="utf-8").replace("TITLE", path.stem), encoding="utf-8")
+
+
+def _require_what_is_asked(store: Store, run_ids: Sequence[str]) -> None:
+    """A run that is done once more gives up its record when it starts, so all that can be known is known before."""
+    from peftbench.workbench import Workbench
+
+    bench = Workbench()
+    for run_id in run_ids:
+        spec, resources = store.asked(run_id)
+        _require_device(resources.device)
+        bench.check(spec, resources)
 
 
 def _require_device(device: str) -> None:

@@ -88,6 +88,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "seed": (_suite(GOOD + "seeds: [one]\n"), "should be a valid integer (got 'one')"),
     "seed option": (_options(*ASK[:-1], "one"), "should be a valid integer (got 'one')"),
     "limit of 0": (_options(*ASK, "evaluate.limit=0"), "should be greater than or equal to 1 (got 0)"),
+    "dtype": (_suite(GOOD.replace("[tiny]", "{use: tiny, dtype: [bf16]}")), "dtype: Input should be"),
+    "long name": (_options("x" * 300), "Unknown suite"),
+    "long model": (_options("--tasks", "toy_mood", "--models", "x" * 300, "--methods", "lora"), "There is no model"),
+    "number": (_suite(GOOD.replace("[toy_mood]", "5")), "tasks"),
     "misplaced": (_options(*ASK, "max_steps=3"), "The suite has no setting 'max_steps'. Write: train.max_steps=3"),
     "override": (_options(*ASK, "trian.limit=3"), "Unknown section 'trian'"),
     "hyperparameter": (
@@ -196,6 +200,7 @@ def test_a_disk_that_fills_up(filled: Path, mount: Callable[[str], Path], checkp
     assert result.code == 1, result.err
     failed = [record for record in Store(place / "store").records() if record.failure]
     assert [record.failure.phase for record in failed if record.failure] == [phase]
+    assert phase == "save" or "MiB of weights cannot be written" in failed[0].failure.message  # type: ignore[union-attr]
     after = snapshot(place / "store")
     assert {key: after[key] for key in before} == before
     assert not [key for key in after if "adapter" in key]

@@ -55,6 +55,74 @@ def test_exec_does_what_is_described_and_keeps_what_is_done(tmp_path: Path) -> N
         assert first[key] == again[key], "equal ids and resources, other results"
 
 
+def test_again_gives_nothing_up_before_it_can_begin(tmp_path: Path) -> None:
+    """A task file that was edited meanwhile: the run cannot be done again, and its record stays."""
+    assert peftbench("new", "task", "mine.py", folder=tmp_path).code == 0
+    for name in ("train", "test"):
+        rows = [{"text": f"{word} {number}", "label": word} for word in ("spam", "ham") for number in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ask = ("--tasks", "mine.py", *ASK[2:], "--store", "store", "train.max_steps=2", "evaluate.limit=4")
+    done = peftbench("run", *ask, folder=tmp_path)
+    assert done.code == 0, done.err
+    store, run_id = Store(tmp_path / "store"), only(tmp_path / "store").run_id
+    before = snapshot(tmp_path / "store")
+    text = (tmp_path / "mine.py").read_text()
+    for file, content in (("mine.py", text + "# edited\n"), ("train.jsonl", '{"text": "x", "label": "ham"}\n')):
+        old = (tmp_path / file).read_text()
+        (tmp_path / file).write_text(content)
+        refused = peftbench("exec", "store", run_id, "--again", folder=tmp_path)
+        assert refused.code == 2
+        assert "is not what the run was planned with. Plan again: peftbench run" in refused.sentence
+        (tmp_path / file).write_text(old)
+    assert snapshot(tmp_path / "store") == before
+    twice = peftbench("exec", "store", run_id, run_id[-8:], "--again", folder=tmp_path)
+    assert twice.code == 0, twice.err
+    assert twice.err.count(" accuracy ") == 1
+    assert store.state(run_id) == "done"
+
+
+def test_a_reader_that_raises_leaves_all_answers(tmp_path: Path) -> None:
+    assert peftbench("new", "task", "mine.py", folder=tmp_path).code == 0
+    for name in ("train", "test"):
+        rows = [{"text": f"{word} {number}", "label": word} for word in ("spam", "ham") for number in range(4)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(
+        text.replace("    read=LABELS.read,", "    read=lambda text: {'spam': 'spam', 'fine': 'fine'}[text],")
+    )
+    done = peftbench(
+        *(
+            "run",
+            "--tasks",
+            "mine.py",
+            "--models",
+            "tiny",
+            "--methods",
+            "zero_shot",
+            "--threads",
+            "1",
+            "--store",
+            "store",
+        ),
+        folder=tmp_path,
+    )
+    assert done.code == 1, done.err
+    record = only(tmp_path / "store")
+    assert record.failure is not None
+    assert record.failure.phase == "judge"
+    assert "cannot judge the answer" in record.failure.message
+    kept = list(Store(tmp_path / "store").predictions(record.run_id))
+    assert len(kept) == 8
+    assert all(row.text and row.answer is None and not row.statistics for row in kept)
+
+
+def test_a_plan_tells_what_failed(tmp_path: Path) -> None:
+    ask = (*ASK[:8], "--store", tmp_path, "train.learning_rate=1e30", *SMALL)
+    assert peftbench("run", *ask, "--no-report").code == 1
+    (planned,) = json.loads(peftbench("plan", *ask, "--json").out)["runs"]
+    assert planned["state"] == "failed"
+
+
 def test_a_spec_of_another_version_is_not_done(tmp_path: Path) -> None:
     assert peftbench("run", *ASK, "--store", tmp_path, *SMALL).code == 0
     store, run_id = Store(tmp_path), only(tmp_path).run_id

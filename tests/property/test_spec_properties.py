@@ -186,6 +186,8 @@ def test_what_is_absent_is_no_part_of_the_id() -> None:
     later = Later.model_validate(_run().model_dump())
     assert later.run_id == _run().run_id
     assert later.model_copy(update={"added": 1}).run_id != _run().run_id
+    optional = _with(_run(), ("method", "settings"), {**_run().method.settings, "added": None})
+    assert optional.run_id == _run().run_id
 
 
 def test_the_id_is_the_same_in_another_process() -> None:

@@ -67,6 +67,8 @@ def test_one_need_not_be_a_list(tmp_path: Path) -> None:
     text = "tasks: sst2\nmodels: {use: tiny, dtype: bfloat16}\nmethods: lora\nseeds: 3\n"
     whole = "tasks: [sst2]\nmodels: [{use: tiny, dtype: bfloat16}]\nmethods: [lora]\nseeds: [3]\n"
     assert read_suite(written(tmp_path, text)) == read_suite(written(tmp_path, whole))
+    for typed in (["train.max_steps=3"], ["evaluate.limit=2", "seeds=4"], ["seeds=[4, 5]"]):
+        assert read_suite(written(tmp_path, text), typed) == read_suite(written(tmp_path, whole), typed)
 
 
 @pytest.mark.parametrize(

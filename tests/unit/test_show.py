@@ -43,6 +43,41 @@ def test_runs_are_called_by_what_sets_them_apart() -> None:
     ]
 
 
+def test_equal_names_have_equal_hyperparameters() -> None:
+    """Also across tasks: a mean over tasks must not mix two ranks."""
+    assert variants([run_spec("sst2", r=8), run_spec("rte", r=64)]) == ["lora r=8", "lora r=64"]
+    one, other = ("a long value that ends in one", "a long value that ends in other")
+    crossed = [run_spec("sst2", k=one), run_spec("sst2", k=other), run_spec("rte", k=other), run_spec("rte", k=one)]
+    assert variants(crossed) == [f"lora k=a long value ({number})" for number in (1, 2, 2, 1)]
+
+
+def test_settings_of_a_task_are_not_the_methods() -> None:
+    short = run_spec("rte")
+    assert short.train is not None
+    short = short.model_copy(update={"train": short.train.model_copy(update={"max_length": 64})})
+    assert variants([run_spec("sst2"), short]) == ["lora", "lora"]
+    assert variants([run_spec("rte"), short, run_spec("sst2")]) == [
+        "lora max_length=2048",
+        "lora max_length=64",
+        "lora max_length=2048",
+    ]
+
+
+def test_settings_with_one_last_name_keep_their_section() -> None:
+    limited = run_spec()
+    assert limited.train is not None
+    limited = limited.model_copy(
+        update={
+            "train": limited.train.model_copy(update={"limit": 100}),
+            "evaluate": limited.evaluate.model_copy(update={"limit": 50}),
+        }
+    )
+    assert variants([limited, run_spec()]) == [
+        "lora evaluate.limit=50 train.limit=100",
+        "lora evaluate.limit=null train.limit=null",
+    ]
+
+
 def test_seeds_are_no_variants() -> None:
     assert variants([run_spec(seed=1), run_spec(seed=2)]) == ["lora", "lora"]
     assert variants([]) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from peftbench.errors import StoreProblem
 from peftbench.methods._snapshot import Snapshot
 
 
@@ -22,6 +23,19 @@ def test_the_latest_copy_is_put_back(tmp_path: Path) -> None:
         snapshot.put_back(values)
         assert not list(tmp_path.iterdir()), "the file has no name, so that nothing can be left behind"
     assert all(torch.equal(values[name], before[name]) for name in values)
+
+
+def test_no_room_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(torch, "save", full)
+    with (
+        Snapshot() as snapshot,
+        pytest.raises(StoreProblem, match="A copy of 4 MiB of weights cannot be written") as told,
+    ):
+        snapshot.take({"a": torch.zeros(2**20)})
+    assert "TMPDIR" in told.value.fix
 
 
 def test_a_copy_takes_no_memory() -> None:

@@ -18,7 +18,6 @@ from peftbench.executors.inline import inline
 from peftbench.record import Record
 from peftbench.spec import Resources
 from peftbench.store import Store
-from peftbench.verbs import execute_runs
 from unit.samples import record, run_spec
 
 ONE, TWO = run_spec(seed=1), run_spec(seed=2)
@@ -131,9 +130,80 @@ def test_a_run_whose_process_died_is_taken_over(store: Store, monkeypatch: pytes
     assert told == [record(ONE)]
 
 
-def test_again_takes_nothing_from_another_process(store: Store) -> None:
-    for spec in (ONE, TWO):
-        store.put(record(spec))
-    with store.claim(TWO.run_id), pytest.raises(StoreProblem, match="Another process is doing"):
-        execute_runs(store, [ONE.run_id, TWO.run_id], again=True)
-    assert [store.get(spec.run_id) for spec in (ONE, TWO)] == [record(ONE), record(TWO)]
+def test_a_failure_of_another_process_is_not_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a record like any other; `--retry` is what asks for more."""
+    held, release = threading.Event(), threading.Event()
+
+    def fails() -> None:
+        with store.claim(ONE.run_id):
+            held.set()
+            assert release.wait(20)
+            store.put(record(ONE, None))
+
+    def execute(*everything: object) -> Record:
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(runner, "execute", execute)
+    other = threading.Thread(target=fails)
+    other.start()
+    assert held.wait(20)
+    told: list[Record] = []
+    inline(store, [ONE.run_id], Watcher(begin=lambda run_id: release.set(), done=told.append))
+    other.join()
+    assert told == [record(ONE, None)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "again", "done"),
+    [
+        ("nothing", False, True),
+        ("failed", False, True),
+        ("failed", True, True),
+        ("done", False, False),
+        ("done", True, True),
+    ],
+)
+def test_what_is_done_once_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, stored: str, again: bool, done: bool
+) -> None:
+    calls: list[object] = []
+
+    def execute(spec: object, *rest: object) -> Record:
+        calls.append(spec)
+        return record(ONE, 0.9)
+
+    if stored != "nothing":
+        store.put(record(ONE, 0.5 if stored == "done" else None))
+    monkeypatch.setattr(runner, "execute", execute)
+    inline(store, [ONE.run_id], Watcher(), again=again)
+    assert calls == ([ONE] if done else [])
+
+
+def test_looking_does_not_get_in_the_way(store: Store) -> None:
+    """Whoever asks for the state of a run locks it for an instant; a claim is not refused for that."""
+    store.folder(ONE.run_id).log.touch()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            assert store.state(ONE.run_id) in {"started", "running"}
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for _ in range(300):
+            with store.claim(ONE.run_id) as mine:
+                assert mine
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def test_a_lock_that_cannot_be_looked_at_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    store.folder(ONE.run_id).log.touch()
+    store.folder(ONE.run_id).claim.touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert store.state(ONE.run_id) == "started"

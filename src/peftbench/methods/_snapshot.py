@@ -9,12 +9,15 @@ from typing import Self
 
 import torch
 
+from peftbench.errors import StoreProblem
+
 
 class Snapshot:
     """The latest copy of some tensors, in a file that is gone when the process is, however it ends."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Keep the file in `folder`, or where temporary files go."""
+        self._folder = folder or Path(tempfile.gettempdir())
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `__exit__`
 
     def __enter__(self) -> Self:
@@ -27,7 +30,15 @@ class Snapshot:
         """Copy the values, in place of any copied before."""
         self._file.seek(0)
         self._file.truncate()
-        torch.save({name: value.detach() for name, value in values.items()}, self._file)
+        try:
+            torch.save({name: value.detach() for name, value in values.items()}, self._file)
+        except (OSError, RuntimeError) as error:
+            # The library turns a full disk into an error of its own.
+            size = sum(value.numel() * value.element_size() for value in values.values())
+            raise StoreProblem(
+                f"A copy of {size / 2**20:,.0f} MiB of weights cannot be written to {self._folder}.",
+                "Make room there; TMPDIR names another place for temporary files.",
+            ) from error
 
     def put_back(self, values: Mapping[str, torch.Tensor]) -> None:
         """Give tensors the values that were copied under their names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -53,7 +54,8 @@ def find(name: str, revision: str | None = None) -> ModelFacts:
         ModelProblem: there is no such model, it has no weights, or its architecture has no role map.
     """
     path = Path(str(files(__package__) / name)) if name in embedded_names() else Path(name)
-    if path.is_dir():
+    # `os.path` answers False for a name that is too long to be a path.
+    if os.path.isdir(path):  # noqa: PTH112
         if revision is not None:
             raise ModelProblem(
                 f"The folder {name} has no revisions.", "Leave `revision` away: a folder counts by content."

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from peftbench.spec import RunSpec
 
-# Specs as flat data, without the seed.
-_Flat = dict[str, Any]
+# A spec as flat keys and canonical texts of their values, without the seed.
+_Flat = dict[str, str]
+_Place = tuple[str, str, str]
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+_ABSENT = "null"
 
 
 def variants(specs: Sequence[RunSpec]) -> list[str]:
     """For every run its method, with the settings in which runs of that method differ in more than the seed.
 
-    A setting that differs on one task with one model is named everywhere: else the `lora r=8` of a task with two ranks
-    would be the `lora` of a task with one.
+    Runs with equal names have equal hyperparameters of the method, whatever task and model. Settings of training and
+    evaluation may be a task's or a model's own: they are named when they differ on one task with one model, and then
+    everywhere, else the `lora lr=1e-3` of a task with two rates would be the `lora` of a task with one.
     """
-    groups: dict[tuple[str, str, str], dict[str, list[int]]] = {}
-    for number, spec in enumerate(specs):
-        place = (spec.task.name, spec.model.name, spec.method.name)
-        groups.setdefault(place, {}).setdefault(_without_seed(spec), []).append(number)
-    varied = _varied_settings(groups)
-    result = [""] * len(specs)
-    for (_, _, method), found in groups.items():
-        for label, numbers in zip(_labels(method, list(found), varied[method]), found.values(), strict=True):
-            for number in numbers:
-                result[number] = label
-    return result
+    rows = [_flat(spec.model_dump(mode="json", exclude={"seed"})) for spec in specs]
+    named = _named_keys(specs, rows)
+    labels = [
+        " ".join([spec.method.name, *_settings(row, keys)]) for spec, row, keys in zip(specs, rows, named, strict=True)
+    ]
+    whole = [json.dumps([row.get(key, _ABSENT) for key in keys]) for row, keys in zip(rows, named, strict=True)]
+    return _distinct(labels, whole)
 
 
 def natural(label: str) -> list[str | float]:
@@ -38,34 +38,52 @@ def natural(label: str) -> list[str | float]:
     return [float(part) if place % 2 else part for place, part in enumerate(_NUMBER.split(label))]
 
 
-def _without_seed(spec: RunSpec) -> str:
-    """The spec without the seed, as canonical text."""
-    return json.dumps(_flat(spec.model_dump(mode="json", exclude={"seed"})), sort_keys=True)
+def _named_keys(specs: Sequence[RunSpec], rows: Sequence[_Flat]) -> list[list[str]]:
+    """For every run the keys that its name shows."""
+    methods: dict[str, list[_Flat]] = defaultdict(list)
+    places: dict[_Place, list[_Flat]] = defaultdict(list)
+    for spec, row in zip(specs, rows, strict=True):
+        methods[spec.method.name].append(row)
+        places[_place(spec)].append(row)
+    shown = {name: {key for key in _differing(found) if key.startswith("method.")} for name, found in methods.items()}
+    local = {place: _differing(found) for place, found in places.items()}
+    for (_, _, method), keys in local.items():
+        shown[method] |= {key for key in keys if key.startswith(("train.", "evaluate."))}
+    return [sorted(shown[spec.method.name] | local[_place(spec)]) for spec in specs]
 
 
-def _varied_settings(groups: Mapping[tuple[str, str, str], Iterable[str]]) -> dict[str, set[str]]:
-    """For each method the settings that differ on some task with some model."""
-    result: dict[str, set[str]] = {}
-    for (_, _, method), found in groups.items():
-        keys = _differing([json.loads(text) for text in found])
-        own = {key for key in keys if key.startswith(("method.", "train.", "evaluate."))}
-        result.setdefault(method, set()).update(own)
-    return result
+def _place(spec: RunSpec) -> _Place:
+    return spec.task.name, spec.model.name, spec.method.name
 
 
-def _differing(rows: Sequence[_Flat]) -> set[str]:
-    """The keys that have not the same value in all rows."""
-    return {key for row in rows for key in row if len({json.dumps(other.get(key)) for other in rows}) > 1}
+def _settings(row: _Flat, keys: Sequence[str]) -> list[str]:
+    """`key=value` for each key; the section stands before those whose last part is not enough."""
+    last = Counter(key.rpartition(".")[2] for key in keys)
+    names = {key: key.rpartition(".")[2] if last[key.rpartition(".")[2]] == 1 else key for key in keys}
+    return [f"{names[key]}={_short(json.loads(row.get(key, _ABSENT)))}" for key in keys]
 
 
-def _labels(method: str, found: Sequence[str], varied: set[str]) -> list[str]:
-    """Names for the settings of one method: the method's own, and the keys in which they differ. No two are equal."""
-    rows = [json.loads(text) for text in found]
-    keys = sorted(varied | _differing(rows))
-    labels = [" ".join([method, *(f"{key.rpartition('.')[2]}={_short(row.get(key))}" for key in keys)]) for row in rows]
-    # Long values are cut, and may then look the same.
-    repeats = [labels[:index].count(label) for index, label in enumerate(labels)]
-    return [f"{label} ({count + 1})" if count else label for label, count in zip(labels, repeats, strict=True)]
+def _distinct(labels: Sequence[str], whole: Sequence[str]) -> list[str]:
+    """Long values are cut in names, and may then look the same: equal names of unequal settings are numbered."""
+    meanings: dict[str, set[str]] = defaultdict(set)
+    for label, text in zip(labels, whole, strict=True):
+        meanings[label].add(text)
+    order = {label: sorted(texts) for label, texts in meanings.items()}
+    return [
+        label if len(order[label]) == 1 else f"{label} ({order[label].index(text) + 1})"
+        for label, text in zip(labels, whole, strict=True)
+    ]
+
+
+def _differing(rows: Iterable[_Flat]) -> set[str]:
+    """The keys that have not the same value in all rows; a key that a row lacks is null in it."""
+    count = 0
+    values: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        count += 1
+        for key, value in row.items():
+            values[key][value] += 1
+    return {key for key, found in values.items() if len(found) > 1 or (found.total() < count and _ABSENT not in found)}
 
 
 def _short(value: object) -> str:
@@ -75,5 +93,6 @@ def _short(value: object) -> str:
 def _flat(data: Mapping[str, Any], prefix: str = "") -> _Flat:
     result: _Flat = {}
     for key, value in data.items():
-        result.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+        inner = isinstance(value, Mapping)
+        result.update(_flat(value, f"{prefix}{key}.") if inner else {prefix + key: json.dumps(value, sort_keys=True)})
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -33,8 +34,9 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
         InvalidSpec: the file is not YAML, holds a key twice, or a value of the wrong kind.
     """
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if not path.is_file():
+    there = os.path.isfile(path)  # noqa: PTH113 - answers False for a name that is too long to be a path
+    if there or path.suffix in {".yaml", ".yml"}:
+        if not there:
             raise InvalidSpec(
                 f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites"
             )
@@ -49,11 +51,15 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
 
 
 def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "the command line") -> Suite:
-    """A suite from plain data and `a.b=c` overrides."""
-    merged: dict[str, Any] = dict(data)
+    """A suite from plain data and `a.b=c` overrides; one task, model, method or seed need not be a list."""
+    merged = {key: [item] if key in _LISTS and _is_one(item) else item for key, item in data.items()}
     for override in overrides:
         _apply(merged, override)
     return Suite.parse(merged, where)
+
+
+def _is_one(item: object) -> bool:
+    return isinstance(item, str | int | Mapping)
 
 
 def parse_scalar(text: str) -> Any:
@@ -77,7 +83,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
     section, _, name = key.partition(".")
     if not name:
         _refuse_misplaced(key, text)
-        data[key] = parse_scalar(text)
+        value = parse_scalar(text)
+        data[key] = [value] if key in _LISTS and _is_one(value) else value
         return
     if section not in {"train", "evaluate"}:
         raise UnknownName("section", section, ["train", "evaluate"], f"the override {override!r}")
@@ -99,7 +106,7 @@ def _refuse_misplaced(key: str, text: str) -> None:
     for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
         if key in {*spec.model_fields, *spec.aliases}:
             raise InvalidSpec(f"The suite has no setting {key!r}.", f"Write: {section}.{key}={text}")
-    for method in registry.names("methods"):
+    for method in registry.shipped("methods"):
         if key in registry.load("methods", method).value.__dataclass_fields__:
             raise InvalidSpec(
                 f"The suite has no setting {key!r}; a method has.",

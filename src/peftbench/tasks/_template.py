@@ -37,6 +37,6 @@ TASK = Task(
         {"text": "You won a prize, send your card number", "label": "spam"},
         {"text": "See you at nine", "label": "ham"},
     ),
-    # Raise it whenever the prompt changes, so that old results are not mistaken for new ones.
+    # Raise it when the prompt, `read` or a metric changes, so that old results are not mistaken for new ones.
     version=1,
 )
