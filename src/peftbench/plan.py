@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from peftbench import registry
-from peftbench.errors import UnknownName
+from peftbench.errors import InvalidSpec, UnknownName
 from peftbench.methods._method import Method, build
 from peftbench.models._facts import ModelFacts, find
 from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RunSpec, Suite, TaskRef, TrainSpec
@@ -42,11 +42,12 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a suite, each once, and what was set aside."""
+    """All runs of a suite, each once, what was set aside, and how many runs were asked for more than once."""
 
     suite: Suite
     runs: tuple[PlannedRun, ...]
     set_aside: tuple[SetAside, ...]
+    repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     methods = [_method(entry) for entry in suite.methods]
     runs: dict[str, PlannedRun] = {}
     aside: list[SetAside] = []
+    repeated = 0
     for model, task, method in product(models, tasks, methods):
         reason, train, evaluate = _settings(suite, task, model, method)
         if reason is not None:
@@ -77,8 +79,9 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
             continue
         for spec in _specs(suite, (task, model, method), train, evaluate):
             how = resources.updated(_places(task, model, method), "resources")
+            repeated += spec.run_id in runs
             runs.setdefault(spec.run_id, PlannedRun(spec, how))
-    return Plan(suite, tuple(runs.values()), tuple(aside))
+    return Plan(suite, tuple(runs.values()), tuple(aside), repeated)
 
 
 def _task(entry: Entry, resources: Resources) -> _Resolved:
@@ -109,6 +112,11 @@ def _model(entry: Entry) -> _Resolved:
 
 def _method(entry: Entry) -> _Resolved:
     member = registry.load("methods", entry.use)
+    for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
+        for key in entry.own().keys() & {*spec.model_fields, *spec.aliases}:
+            raise InvalidSpec(
+                f"{key!r} is no hyperparameter of {entry.use}.", f"Write: {{use: {entry.use}, {section}.{key}: ...}}"
+            )
     method = build(member.name, member.value, entry.own())
     ref = MethodRef(name=member.name, version=method.version, settings=method.settings(), plugin=member.plugin)
     return _Resolved(entry, ref, method, member.file)

@@ -94,6 +94,7 @@ class Record(Value):
     spec: RunSpec
     resources: Resources
     headline: str = Field(description="the metric that stands for the task")
+    chance: float | None = Field(default=None, description="the headline of the best answer that ignores the input")
     test: SplitResult | None = None
     validation: SplitResult | None = None
     fit: FitResult | None = None

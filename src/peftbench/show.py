@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peftbench.report._format import plural
-from peftbench.scoring.variants import variants
+from peftbench.scoring.variants import natural, variants
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
@@ -90,7 +90,8 @@ def plan_summary(plan: Plan, todo: int) -> str:
     aside = "".join(
         f"\nSet aside: {item.task} × {item.model} × {item.method}: {item.reason}." for item in plan.set_aside
     )
-    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{aside}"
+    again = f" {plural(plan.repeated, 'more')} would be equal to one of them." if plan.repeated else ""
+    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{again}{aside}"
 
 
 def plan_table(plan: Plan, states: Mapping[str, State]) -> Table:
@@ -102,12 +103,19 @@ def status_table(store: Store, states: Mapping[str, State]) -> Group:
     """Every run of a store, a count of the states, and why runs failed."""
     counts = Counter(Text.from_markup(_MARKS[state]).plain for state in states.values())
     records = {run_id: record for run_id in states if (record := store.get(run_id)) is not None}
-    specs = {run_id: records[run_id].spec if run_id in records else store.spec(run_id) for run_id in states}
+    found = {run_id: records[run_id].spec if run_id in records else store.spec(run_id) for run_id in states}
+    specs = dict(sorted(found.items(), key=lambda item: _order(item[1])))
     table = _runs_table(specs, states, records)
     count = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
     failed = [record for record in records.values() if record.failure]
     reasons = [Text(f"\n{record.run_id.rpartition('--')[2]} failed in {_why(record)}") for record in failed]
     return Group(table, Text(f"\n{count}", style="dim"), *reasons)
+
+
+def _order(spec: RunSpec) -> tuple[object, ...]:
+    """Seeds of one setting below each other, settings by their numbers."""
+    settings = spec.model_dump_json(include={"method", "train", "evaluate"})
+    return spec.task.name, spec.model.name, spec.method.name, natural(settings), spec.seed or 0
 
 
 def _runs_table(specs: Mapping[str, RunSpec], states: Mapping[str, State], records: Mapping[str, Record]) -> Table:

@@ -154,9 +154,15 @@ class Entry(Value):
     def _accept_short_forms(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"use": value}
-        if isinstance(value, Mapping) and "use" in value and "options" not in value:
-            return {"use": value["use"], "options": {key: item for key, item in value.items() if key != "use"}}
-        return value
+        if not isinstance(value, Mapping) or "options" in value:
+            return value
+        if "use" not in value:
+            raise ValueError("the name of the member is missing; write it as: {use: NAME, ...}")
+        options: dict[str, Any] = {}
+        for key, item in value.items():
+            inside = key in {"train", "evaluate"} and isinstance(item, Mapping)
+            options.update({f"{key}.{name}": one for name, one in item.items()} if inside else {key: item})
+        return {"use": options.pop("use"), "options": options}
 
     def own(self) -> Settings:
         """The options that belong to the member itself."""

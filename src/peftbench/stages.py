@@ -59,6 +59,7 @@ class Stages:
 
     def __init__(self, spec: RunSpec, resources: Resources, folder: RunFolder, progress: Progress) -> None:
         self.headline = ""
+        self.chance: float | None = None
         self._spec, self._resources, self._folder, self._progress = spec, resources, folder, progress
         self._started = _now()
         self._phase: Phase = "data"
@@ -191,6 +192,7 @@ class Stages:
             spec=self._spec,
             resources=self._resources,
             headline=self.headline,
+            chance=self.chance,
             test=None if failed else self._results.get("test"),
             validation=None if failed else self._results.get("validation"),
             fit=self._fit,

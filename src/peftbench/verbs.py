@@ -21,6 +21,7 @@ from peftbench.spec import Resources, Suite
 from peftbench.store import State, Store
 
 QUIET = Watcher()
+USUAL = Resources()
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,17 @@ def pending(suite: Suite, store: Store, resources: Resources, *, retry: bool = F
 def run(
     suite: Suite,
     store: Store,
-    resources: Resources,
+    resources: Resources = USUAL,
     *,
     executor: str = "inline",
     retry: bool = False,
     watcher: Watcher = QUIET,
 ) -> Outcome:
     """Do what is missing of a suite; called again, it continues.
+
+    `resources` says how and where runs are done; `executor` who does them, by name or by file. Failed runs are done
+    again when `retry` is set. `watcher` is told when a run begins, moves on and ends. What comes back holds the plan
+    and the record of every run.
 
     Raises:
         UsageError: a name is unknown, data or weights are missing, the store cannot be written; nothing was started.
@@ -133,8 +138,10 @@ def states(store: Store) -> dict[str, State]:
     Raises:
         StoreProblem: there is no store.
     """
-    if not store.path.is_dir():
-        raise StoreProblem(f"There is no store {store.path}.", "Make one with: peftbench run quickstart")
+    if not (store.path / "runs").is_dir():
+        near = sorted(str(path.parent) for path in store.path.glob("*/runs")) if store.path.is_dir() else []
+        fix = f"Did you mean {' or '.join(near[:3])}?" if near else "Make one with: peftbench run quickstart"
+        raise StoreProblem(f"There is no store {store.path}.", fix)
     return {run_id: store.state(run_id) for run_id in store.run_ids()}
 
 

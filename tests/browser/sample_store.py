@@ -63,6 +63,7 @@ def done(
         "spec": asked,
         "resources": Resources(),
         "headline": "accuracy",
+        "chance": TASKS.get(asked.task.name),
         "test": SplitResult(metrics={"accuracy": score}, **counts),
         "fit": fit if asked.train else None,
         "cost": cost or costs(asked, environment=environment),

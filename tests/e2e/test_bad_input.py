@@ -93,6 +93,11 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "long model": (_options("--tasks", "toy_mood", "--models", "x" * 300, "--methods", "lora"), "There is no model"),
     "number": (_suite(GOOD.replace("[toy_mood]", "5")), "tasks"),
     "misplaced": (_options(*ASK, "max_steps=3"), "The suite has no setting 'max_steps'. Write: train.max_steps=3"),
+    "rate in the method": (
+        _suite(GOOD.replace("zero_shot", "{use: lora, lr: 1e-3}")),
+        "'lr' is no hyperparameter of lora. Write: {use: lora, train.lr: ...}",
+    ),
+    "name as a key": (_suite(GOOD.replace("zero_shot", "lora: {r: 4}")), "write it as: {use: NAME, ...}"),
     "override": (_options(*ASK, "trian.limit=3"), "Unknown section 'trian'"),
     "hyperparameter": (
         _suite(GOOD.replace("zero_shot", "{use: lora, rank: 3}")),

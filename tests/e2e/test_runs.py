@@ -116,6 +116,20 @@ def test_a_reader_that_raises_leaves_all_answers(tmp_path: Path) -> None:
     assert all(row.text and row.answer is None and not row.statistics for row in kept)
 
 
+def test_equal_runs_are_counted(tmp_path: Path) -> None:
+    told = peftbench("plan", "--tasks", "toy_mood", "--models", "tiny", "--methods", "lora,lora", "--store", tmp_path)
+    assert "1 run, 1 to do. 1 more would be equal to one of them." in " ".join(told.out.split())
+
+
+def test_a_folder_of_stores_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "results" / "first" / "runs").mkdir(parents=True)
+    for verb in ("status", "report"):
+        done = peftbench(verb, "--store", "results", folder=tmp_path)
+        assert done.code == 2
+        assert "There is no store results. Did you mean results/first?" in done.sentence
+    assert not (tmp_path / "results" / "report").exists()
+
+
 def test_a_plan_tells_what_failed(tmp_path: Path) -> None:
     ask = (*ASK[:8], "--store", tmp_path, "train.learning_rate=1e30", *SMALL)
     assert peftbench("run", *ask, "--no-report").code == 1

@@ -77,7 +77,8 @@ def test_one_need_not_be_a_list(tmp_path: Path) -> None:
         ("max_steps=4", "Write: train.max_steps=4"),
         ("lr=1e-3", "Write: train.lr=1e-3"),
         ("max_new_tokens=3", "Write: evaluate.max_new_tokens=3"),
-        ("r=8", "Write: --methods '[{use: lora, r: 8}]'"),
+        ("r=8", "Write: 'methods=[{use: lora, r: 8}]'"),
+        ("r=8,16", "Write: 'methods=[{use: lora, r: 8}, {use: lora, r: 16}]'"),
     ],
 )
 def test_a_misplaced_setting_is_told_its_place(override: str, fix: str) -> None:
@@ -85,8 +86,40 @@ def test_a_misplaced_setting_is_told_its_place(override: str, fix: str) -> None:
         build_suite(DATA, [override])
     assert caught.value.fix == fix
     # What is advised is accepted.
-    advised = fix.removeprefix("Write: ").replace("--methods ", "methods=").replace("'", "")
-    build_suite(DATA, [advised])
+    build_suite(DATA, [fix.removeprefix("Write: ").replace("'", "")])
+    if override.startswith("max_steps"):
+        with pytest.raises(InvalidSpec, match="no setting 'max_steps'") as caught:
+            build_suite({**DATA, "max_steps": 4})
+        assert caught.value.fix == "Write: train.max_steps: 4"
+
+
+def test_a_named_member_keeps_the_settings_the_suite_has_for_it() -> None:
+    tuned = {"use": "lora", "r": 4, "train.learning_rate": 0.1}
+    suite = build_suite({**DATA, "methods": ["zero_shot", tuned, {"use": "lora", "r": 8}]}, ["methods=lora,full"])
+    assert [(entry.use, entry.options) for entry in suite.methods] == [
+        ("lora", {"r": 4, "train.learning_rate": 0.1}),
+        ("lora", {"r": 8}),
+        ("full", {}),
+    ]
+
+
+def test_sections_of_an_entry_may_be_mappings() -> None:
+    entry = {"use": "lora", "r": 4, "train": {"lr": 0.1, "epochs": 2}}
+    (method,) = build_suite({**DATA, "methods": [entry]}).methods
+    assert method == Entry(use="lora", options={"r": 4, "train.lr": 0.1, "train.epochs": 2})
+
+
+def test_files_beside_the_suite_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "mine.py").touch()
+    (tmp_path / "suites" / "model").mkdir()
+    text = "tasks: [mine.py, {use: other.py}]\nmodels: ./model\nmethods: [lora, {use: ./mine.py, r: 2}]\n"
+    name = written(tmp_path / "suites", text)
+    monkeypatch.chdir(tmp_path)
+    suite = read_suite(name)
+    assert [entry.use for entry in suite.tasks] == ["suites/mine.py", "other.py"]
+    assert [entry.use for entry in suite.models] == ["suites/model"]
+    assert [entry.use for entry in suite.methods] == ["lora", "suites/mine.py"]
 
 
 def test_the_name_of_a_suite_is_that_of_its_file(tmp_path: Path) -> None:

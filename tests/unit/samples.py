@@ -34,6 +34,7 @@ def record(spec: RunSpec, score: float | None = 0.5, cost: Cost | None = None) -
         spec=spec,
         resources=Resources(),
         headline="accuracy",
+        chance=0.51,
         test=result,
         cost=cost,
         environment=ENVIRONMENT,

@@ -64,7 +64,7 @@ def test_settings_that_differ_are_kept_apart_and_named() -> None:
         "zero_shot",
     ]
     named = [score.method for score in scores([record(run_spec(kind="one")), record(run_spec(kind="another" * 5))])]
-    assert named == ["lora kind=anotheranoth", "lora kind=one"]
+    assert named == ["lora kind=anotheranotheranotherano", "lora kind=one"]
 
 
 def test_the_order_of_records_does_not_matter() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -150,3 +150,19 @@ def test_a_prompt_takes_less_than_half_of_the_context(tokens: int, context: int,
     assert (prompt.unfit(facts(context=context)) is None) == fits
     with pytest.raises(MethodProblem, match="at least 1"):
         build("prompt_tuning", type(prompt), {"num_virtual_tokens": 0})
+
+
+def test_a_forgotten_decorator_is_told() -> None:
+    class Forgotten(Sample):
+        width: int = 4
+
+    with pytest.raises(MethodProblem, match="declares 'width' and is no dataclass itself") as caught:
+        build("mine", Forgotten, {})
+    assert "@dataclass(frozen=True)" in caught.value.fix
+
+
+def test_a_method_may_only_change_what_another_one_does() -> None:
+    class Changed(Sample):
+        version: ClassVar[int] = 2
+
+    assert build("mine", Changed, {"rank": 3}).settings()["rank"] == 3

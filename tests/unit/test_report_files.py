@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -124,10 +125,11 @@ def test_many_tasks_go_down_the_page(tmp_path: Path) -> None:
     assert "12 tasks" in found.text
 
 
-def test_a_task_of_somebody_else_has_no_chance_level(tmp_path: Path) -> None:
-    own = spec().model_copy(update={"task": spec().task.model_copy(update={"plugin": "0123"})})
-    assert "chance" not in page(store_of(tmp_path / "own", [done(own)])).text
-    assert "chance" not in page(store_of(tmp_path / "gone", [done(spec("no_such_task"))])).text
+def test_the_chance_level_is_that_of_the_record(tmp_path: Path) -> None:
+    """Also of a task whose file or package is not here."""
+    own = spec("no_such_task").model_copy(update={"task": spec("no_such_task").task.model_copy(update={"plugin": "0"})})
+    assert "chance 33.3" in page(store_of(tmp_path / "own", [done(own, chance=1 / 3)])).text
+    assert not re.search(r"chance \d", page(store_of(tmp_path / "none", [done(own, chance=None)])).text)
 
 
 def test_the_same_store_gives_the_same_files(tmp_path: Path) -> None:

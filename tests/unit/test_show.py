@@ -48,7 +48,7 @@ def test_equal_names_have_equal_hyperparameters() -> None:
     assert variants([run_spec("sst2", r=8), run_spec("rte", r=64)]) == ["lora r=8", "lora r=64"]
     one, other = ("a long value that ends in one", "a long value that ends in other")
     crossed = [run_spec("sst2", k=one), run_spec("sst2", k=other), run_spec("rte", k=other), run_spec("rte", k=one)]
-    assert variants(crossed) == [f"lora k=a long value ({number})" for number in (1, 2, 2, 1)]
+    assert variants(crossed) == [f"lora k=a long value that ends i ({number})" for number in (1, 2, 2, 1)]
 
 
 def test_settings_of_a_task_are_not_the_methods() -> None:
@@ -74,8 +74,24 @@ def test_settings_with_one_last_name_keep_their_section() -> None:
     )
     assert variants([limited, run_spec()]) == [
         "lora evaluate.limit=50 train.limit=100",
-        "lora evaluate.limit=null train.limit=null",
+        "lora",
     ]
+
+
+def test_lists_are_short() -> None:
+    found = variants([run_spec(targets=["query", "value"]), run_spec(targets=["down"]), run_spec(targets=None)])
+    assert found == ["lora targets=query+value", "lora targets=down", "lora"]
+
+
+def test_a_long_name_cuts_no_number() -> None:
+    specs = [run_spec(targets=["query", "key", last], modules=["layers.0.self_attn.q_proj"]) for last in ("down", "up")]
+    specs.append(run_spec(targets=None, modules=None, rate=0.125))
+    (table,) = terminal_tables([record(spec, 0.75) for spec in specs])
+    for width in (60, 80):
+        text = printed(table, width)
+        assert text.count("75.0") == 3
+        assert "…" not in text
+        assert "targets=query+key+down" in "".join(text.replace("75.0", "").split())
 
 
 def test_seeds_are_no_variants() -> None:
@@ -89,6 +105,15 @@ def test_numbers_are_sorted_as_numbers(numbers: list[int]) -> None:
     assert sorted(labels, key=natural) == [
         f"lora r={number} x=1e-{number % 9}" for number in sorted(numbers, key=lambda n: (n, float(f"1e-{n % 9}")))
     ]
+
+
+def test_seeds_of_one_setting_stand_below_each_other(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for rank, seed in ((16, 2), (8, 2), (16, 1), (8, 1)):
+        store.describe(run_spec(r=rank, seed=seed), Resources())
+    text = printed(status_table(store, {run_id: store.state(run_id) for run_id in store.run_ids()}))
+    rows = [line.split()[3:6] for line in text.splitlines() if "lora" in line]
+    assert rows == [["lora", "r=8", "1"], ["lora", "r=8", "2"], ["lora", "r=16", "1"], ["lora", "r=16", "2"]]
 
 
 @pytest.mark.parametrize("width", [48, 80, 140])

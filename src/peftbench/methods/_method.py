@@ -146,6 +146,13 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
             f"METHOD of {name} is not a dataclass that extends Method.", "See: peftbench new method mine.py"
         )
     known = [field.name for field in dataclasses.fields(cls)]
+    declared = vars(cls).get("__annotations__", {})
+    lost = [key for key, kind in declared.items() if key not in known and "ClassVar" not in str(kind)]
+    if lost:
+        raise MethodProblem(
+            f"METHOD of {name} declares {lost[0]!r} and is no dataclass itself.",
+            "Write @dataclass(frozen=True) above it.",
+        )
     for key in settings:
         if key not in known:
             raise UnknownName("hyperparameter", key, known, f"method {name}")

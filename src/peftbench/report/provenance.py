@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from peftbench import registry
-from peftbench.errors import UsageError
 from peftbench.record import Environment, Record
 from peftbench.report._format import line, plain
 from peftbench.report.grid import method_order
@@ -111,14 +109,8 @@ def faults(records: Iterable[Record]) -> list[Fault]:
 
 
 def chances(records: Iterable[Record]) -> dict[str, float]:
-    """The chance level of the tasks that are at hand; a user's own file or package may be elsewhere by now."""
-    found = {}
-    for name in sorted({record.spec.task.name for record in records if record.spec.task.plugin is None}):
-        try:
-            found[name] = float(registry.load("tasks", name).value.chance)
-        except UsageError:
-            continue
-    return found
+    """The chance level of every task that says one; of tasks with several versions the one named last."""
+    return {record.spec.task.name: record.chance for record in records if record.chance is not None}
 
 
 def settings(rows: Sequence[Mapping[str, object]]) -> tuple[Fact, ...]:

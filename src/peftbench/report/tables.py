@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _GAP = 2
 # The share of unreadable answers from which on they are spoken of, and how many cases are named.
 _OFTEN = 0.05
+# Characters that a name has room for, however narrow the terminal.
+_NAME = 20
 _NAMED = 4
 
 
@@ -107,7 +109,9 @@ class TerminalTable:
         return [_cost_column(column, [rows.get(head.name) for head in self.grid.rows]) for column in _TERMINAL_COSTS]
 
     def _tables(self, scores: Sequence[_Column], costs: Sequence[_Column], width: int) -> RenderResult:
-        names = _Column(("",), tuple((head.name,) for head in self.grid.rows))
+        # Long names go on below themselves: a number is never cut for them.
+        room = max(_NAME, width // 3)
+        names = _Column(("",), tuple(_folded(head.name, room) for head in self.grid.rows))
         for block in _packed([*([column] for column in scores), list(costs)], width - names.width - _GAP):
             yield _rich_table(names, block, [head.reference for head in self.grid.rows])
             yield ""
@@ -143,7 +147,15 @@ def _unreadable(scores: Iterable[Score]) -> list[str]:
         return []
     worst = [text for _, text in sorted(found, reverse=True)]
     more = f", and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-    return [f"Answers that could not be read count as wrong: {', '.join(worst[:_NAMED])}{more}."]
+    told = f"Answers that could not be read count as wrong: {', '.join(worst[:_NAMED])}{more}."
+    return [f"{told} What was written stands in predictions.jsonl of each run."]
+
+
+def _folded(name: str, room: int) -> tuple[str, ...]:
+    """A name in lines of at most `room` characters, broken at spaces where there are any."""
+    from textwrap import wrap
+
+    return tuple(wrap(name, room, subsequent_indent="  ", break_on_hyphens=False)) or ("",)
 
 
 def _score_column(grid: Grid, index: int) -> _Column:
@@ -189,7 +201,7 @@ def _rich_table(names: _Column, columns: Sequence[_Column], references: Sequence
         table.add_column(head, no_wrap=True)
     for index, name in enumerate(names.cells):
         cells = [_rich_cell(column.cells[index], column.width) for column in columns]
-        table.add_row(Text(name[0], style="italic" if references[index] else ""), *cells)
+        table.add_row(Text("\n".join(name), style="italic" if references[index] else ""), *cells)
     return table
 
 

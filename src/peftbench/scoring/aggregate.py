@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from peftbench.record import Record
 from peftbench.scoring.variants import natural, variants
@@ -24,7 +24,7 @@ class Score:
     name: str
     parts: tuple[float, ...]
     failed: int
-    records: tuple[Record, ...]
+    records: tuple[Record, ...] = field(repr=False)
 
     @property
     def value(self) -> float | None:

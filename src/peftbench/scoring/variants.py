@@ -15,6 +15,8 @@ _Flat = dict[str, str]
 _Place = tuple[str, str, str]
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 _ABSENT = "null"
+# Characters of a value that a name shows.
+_LONG = 24
 
 
 def variants(specs: Sequence[RunSpec]) -> list[str]:
@@ -57,10 +59,11 @@ def _place(spec: RunSpec) -> _Place:
 
 
 def _settings(row: _Flat, keys: Sequence[str]) -> list[str]:
-    """`key=value` for each key; the section stands before those whose last part is not enough."""
+    """`key=value` for each key that is there; the section stands before those whose last part is not enough."""
     last = Counter(key.rpartition(".")[2] for key in keys)
     names = {key: key.rpartition(".")[2] if last[key.rpartition(".")[2]] == 1 else key for key in keys}
-    return [f"{names[key]}={_short(json.loads(row.get(key, _ABSENT)))}" for key in keys]
+    there = [key for key in keys if row.get(key, _ABSENT) != _ABSENT]
+    return [f"{names[key]}={_short(json.loads(row[key]))}" for key in there]
 
 
 def _distinct(labels: Sequence[str], whole: Sequence[str]) -> list[str]:
@@ -87,7 +90,9 @@ def _differing(rows: Iterable[_Flat]) -> set[str]:
 
 
 def _short(value: object) -> str:
-    return value[:12] if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, list):
+        return "+".join(map(_short, value))[:_LONG]
+    return value[:_LONG] if isinstance(value, str) else json.dumps(value)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> _Flat:

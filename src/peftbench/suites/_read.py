@@ -42,6 +42,9 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
             )
         data = _read_yaml(_read_text(path), name)
         data.setdefault("name", path.stem)
+        for family in ("tasks", "models", "methods"):
+            if family in data:
+                data[family] = _all_beside(path.parent, data[family])
     elif name in suite_names():
         data = _read_yaml((files(__package__) / f"{name}.yaml").read_text(encoding="utf-8"), name)
         data.setdefault("name", name)
@@ -52,14 +55,14 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
 
 def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "the command line") -> Suite:
     """A suite from plain data and `a.b=c` overrides; one task, model, method or seed need not be a list."""
-    merged = {key: [item] if key in _LISTS and _is_one(item) else item for key, item in data.items()}
+    merged = {
+        key: [item] if key in _LISTS and isinstance(item, str | int | Mapping) else item for key, item in data.items()
+    }
+    for key, value in merged.items():
+        _refuse_misplaced(key, value, f"{key}: {value}")
     for override in overrides:
         _apply(merged, override)
     return Suite.parse(merged, where)
-
-
-def _is_one(item: object) -> bool:
-    return isinstance(item, str | int | Mapping)
 
 
 def parse_scalar(text: str) -> Any:
@@ -77,14 +80,13 @@ def _apply(data: dict[str, Any], override: str) -> None:
             f"{override!r} is not an override.", "Write it as key=value, for example train.learning_rate=1e-4"
         )
     if key in _LISTS and not text.startswith("["):
-        items = text.split(",")
-        data[key] = [parse_scalar(item) if key == "seeds" else item.strip() for item in items if item.strip()]
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        data[key] = [parse_scalar(item) for item in items] if key == "seeds" else _selected(items, data.get(key) or ())
         return
     section, _, name = key.partition(".")
     if not name:
-        _refuse_misplaced(key, text)
-        value = parse_scalar(text)
-        data[key] = [value] if key in _LISTS and _is_one(value) else value
+        _refuse_misplaced(key, text, override)
+        data[key] = parse_scalar(text)
         return
     if section not in {"train", "evaluate"}:
         raise UnknownName("section", section, ["train", "evaluate"], f"the override {override!r}")
@@ -99,19 +101,37 @@ def _apply(data: dict[str, Any], override: str) -> None:
         data[family] = [_without(entry, {f"{section}.{one}" for one in names}) for entry in data.get(family) or ()]
 
 
-def _refuse_misplaced(key: str, text: str) -> None:
+def _all_beside(folder: Path, entries: Any) -> Any:
+    return [_beside(folder, entry) for entry in entries] if isinstance(entries, list) else _beside(folder, entries)
+
+
+def _beside(folder: Path, entry: Any) -> Any:
+    """An entry with the path of the file or folder it names, when that lies where the suite file lies."""
+    if isinstance(entry, Mapping) and isinstance(entry.get("use"), str):
+        return {**entry, "use": _beside(folder, entry["use"])}
+    if isinstance(entry, str) and (entry.endswith(".py") or entry.startswith(("./", "../"))):
+        return os.path.relpath(folder / entry) if (folder / entry).exists() else entry
+    return entry
+
+
+def _selected(names: Iterable[str], entries: Iterable[Any]) -> list[Any]:
+    """Members by name: with the settings the suite has for them, where it names them too."""
+    own = [(entry.get("use") if isinstance(entry, Mapping) else entry, entry) for entry in entries]
+    return [found for name in names for found in ([entry for use, entry in own if use == name] or [name])]
+
+
+def _refuse_misplaced(key: str, value: Any, written: str) -> None:
     """A setting that exists, written where it does not belong, is told its place."""
     if key in Suite.model_fields:
         return
     for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
         if key in {*spec.model_fields, *spec.aliases}:
-            raise InvalidSpec(f"The suite has no setting {key!r}.", f"Write: {section}.{key}={text}")
+            raise InvalidSpec(f"The suite has no setting {key!r}.", f"Write: {section}.{written}")
     for method in registry.shipped("methods"):
         if key in registry.load("methods", method).value.__dataclass_fields__:
-            raise InvalidSpec(
-                f"The suite has no setting {key!r}; a method has.",
-                f"Write: --methods '[{{use: {method}, {key}: {text}}}]'",
-            )
+            values = value.split(",") if isinstance(value, str) else [value]
+            entries = ", ".join(f"{{use: {method}, {key}: {one}}}" for one in values)
+            raise InvalidSpec(f"The suite has no setting {key!r}; a method has.", f"Write: 'methods=[{entries}]'")
 
 
 def _without(entry: Any, keys: set[str]) -> Any:
