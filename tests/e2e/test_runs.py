@@ -204,7 +204,10 @@ def test_what_is_typed_wins_over_the_entry(tmp_path: Path) -> None:
 
 
 def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "peftbench", "run", *ASK, "--store", str(tmp_path), "train.num_train_epochs=200"]
+    # A shell starts what runs in its background with Ctrl-C ignored, and that would be inherited.
+    heeds = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start = [sys.executable, "-c", heeds + "runpy.run_module('peftbench', run_name='__main__')"]
+    command = [*start, "run", *ASK, "--store", str(tmp_path), "train.num_train_epochs=200"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
     while not list(tmp_path.glob("runs/*/train.jsonl")) and process.poll() is None:
         time.sleep(0.1)
