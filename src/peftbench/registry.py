@@ -56,12 +56,12 @@ def load(family: Family, name: str) -> Member:
     """
     if name.endswith(".py"):
         return _from_path(family, Path(name))
-    canonical = _canonical(name)
-    if canonical in _files(family):
-        module = importlib.import_module(f"peftbench.{family}.{canonical}")
-        return _member(family, canonical, module)
-    if canonical in _entry_points(family):
-        return _from_entry_point(family, _entry_points(family)[canonical])
+    known = canonical(name)
+    if known in _files(family):
+        module = importlib.import_module(f"peftbench.{family}.{known}")
+        return _member(family, known, module)
+    if known in _entry_points(family):
+        return _from_entry_point(family, _entry_points(family)[known])
     raise UnknownName(family.removesuffix("s"), name, names(family))
 
 
@@ -71,10 +71,10 @@ def _files(family: Family) -> list[str]:
 
 
 def _entry_points(family: Family) -> dict[str, EntryPoint]:
-    return {_canonical(point.name): point for point in entry_points(group=f"peftbench.{family}")}
+    return {canonical(point.name): point for point in entry_points(group=f"peftbench.{family}")}
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
     """One spelling for `LoRA`, `lora`, `prompt-tuning` and `prompt_tuning`."""
     return name.replace("-", "_").lower()
 
@@ -132,7 +132,7 @@ def _from_entry_point(family: Family, point: EntryPoint) -> Member:
         ) from error
     return _member(
         family,
-        _canonical(point.name),
+        canonical(point.name),
         module,
         plugin=f"{point.dist.name} {point.dist.version}" if point.dist else point.module,
     )

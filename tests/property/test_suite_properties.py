@@ -95,7 +95,7 @@ def test_a_misplaced_setting_is_told_its_place(override: str, fix: str) -> None:
 
 def test_a_named_member_keeps_the_settings_the_suite_has_for_it() -> None:
     tuned = {"use": "lora", "r": 4, "train.learning_rate": 0.1}
-    suite = build_suite({**DATA, "methods": ["zero_shot", tuned, {"use": "lora", "r": 8}]}, ["methods=lora,full"])
+    suite = build_suite({**DATA, "methods": ["zero_shot", tuned, {"use": "lora", "r": 8}]}, ["methods=LoRA,full"])
     assert [(entry.use, entry.options) for entry in suite.methods] == [
         ("lora", {"r": 4, "train.learning_rate": 0.1}),
         ("lora", {"r": 8}),

@@ -117,7 +117,11 @@ def _beside(folder: Path, entry: Any) -> Any:
 def _selected(names: Iterable[str], entries: Iterable[Any]) -> list[Any]:
     """Members by name: with the settings the suite has for them, where it names them too."""
     own = [(entry.get("use") if isinstance(entry, Mapping) else entry, entry) for entry in entries]
-    return [found for name in names for found in ([entry for use, entry in own if use == name] or [name])]
+    result: list[Any] = []
+    for name in names:
+        wanted = registry.canonical(name)
+        result += [entry for use, entry in own if registry.canonical(str(use)) == wanted] or [name]
+    return result
 
 
 def _refuse_misplaced(key: str, value: Any, written: str) -> None:
