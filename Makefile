@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STORE ?= results
+# Two tests at a time, those that share a fixture in one process.
+PYTEST ?= -n 2 --dist loadgroup
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
 PIP = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
