@@ -121,6 +121,13 @@ def test_equal_runs_are_counted(tmp_path: Path) -> None:
     assert "1 run, 1 to do. 1 more would be equal to one of them." in " ".join(told.out.split())
 
 
+def test_runs_that_nobody_did_are_missed(tmp_path: Path) -> None:
+    (tmp_path / "lazy.py").write_text("def lazy(store, run_ids, watcher):\n    pass\n\n\nEXECUTOR = lazy\n")
+    done = peftbench("run", *ASK, "--executor", "lazy.py", "--store", "store", folder=tmp_path)
+    assert done.code == 1
+    assert "1 of 1 runs have no record. The same command continues." in done.err
+
+
 def test_a_folder_of_stores_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "results" / "first" / "runs").mkdir(parents=True)
     for verb in ("status", "report"):

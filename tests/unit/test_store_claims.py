@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,78 +81,62 @@ def test_another_fault_of_a_lock_is_told(store: Store, monkeypatch: pytest.Monke
         pass
 
 
-def test_what_another_process_does_is_left_to_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the first run is held elsewhere, the second one is done; then its record is taken over, not made."""
-    done: list[str] = []
+@contextlib.contextmanager
+def elsewhere(store: Store, leaves: Record | None) -> Iterator[threading.Event]:
+    """The first run is claimed elsewhere until the event is set; then it has left this record there, or nothing."""
+    held, release = threading.Event(), threading.Event()
 
-    def execute(spec: object, *rest: object) -> Record:
-        assert spec == TWO
-        done.append(TWO.run_id)
-        store.put(record(TWO))
-        release.set()
-        return record(TWO)
-
-    release, held = threading.Event(), threading.Event()
-
-    def elsewhere() -> None:
+    def work() -> None:
         with store.claim(ONE.run_id):
             held.set()
             assert release.wait(20)
-            store.put(record(ONE, 0.75))
+            if leaves is not None:
+                store.put(leaves)
 
-    monkeypatch.setattr(runner, "execute", execute)
-    other = threading.Thread(target=elsewhere)
+    other = threading.Thread(target=work)
     other.start()
     assert held.wait(20)
-    told: list[Record] = []
-    inline(store, [ONE.run_id, TWO.run_id], Watcher(done=told.append))
+    yield release
     other.join()
-    assert done == [TWO.run_id]
+
+
+def test_what_another_process_does_is_left_to_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first run is held elsewhere, the second one is done; then its record is taken over, not made."""
+    done: list[object] = []
+    told: list[Record] = []
+    with elsewhere(store, record(ONE, 0.75)) as release:
+
+        def execute(spec: object, *rest: object) -> Record:
+            done.append(spec)
+            store.put(record(TWO))
+            release.set()
+            return record(TWO)
+
+        monkeypatch.setattr(runner, "execute", execute)
+        inline(store, [ONE.run_id, TWO.run_id], Watcher(done=told.append))
+    assert done == [TWO]
     assert told == [record(TWO), record(ONE, 0.75)]
 
 
-def test_a_run_whose_process_died_is_taken_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, release = threading.Event(), threading.Event()
-
-    def dies() -> None:
-        with store.claim(ONE.run_id):
-            held.set()
-            assert release.wait(20)
+@pytest.mark.parametrize(
+    ("leaves", "done"), [(None, [ONE]), (record(ONE, None), [])], ids=["it died", "the run failed there"]
+)
+def test_a_run_is_taken_over_only_from_the_dead(
+    store: Store, monkeypatch: pytest.MonkeyPatch, leaves: Record | None, done: list[object]
+) -> None:
+    """A failure is a record like any other; `--retry` is what asks for more."""
+    calls: list[object] = []
+    told: list[Record] = []
 
     def execute(spec: object, *rest: object) -> Record:
+        calls.append(spec)
         return record(ONE)
 
     monkeypatch.setattr(runner, "execute", execute)
-    other = threading.Thread(target=dies)
-    other.start()
-    assert held.wait(20)
-    told: list[Record] = []
-    inline(store, [ONE.run_id], Watcher(begin=lambda run_id: release.set(), done=told.append))
-    other.join()
-    assert told == [record(ONE)]
-
-
-def test_a_failure_of_another_process_is_not_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a record like any other; `--retry` is what asks for more."""
-    held, release = threading.Event(), threading.Event()
-
-    def fails() -> None:
-        with store.claim(ONE.run_id):
-            held.set()
-            assert release.wait(20)
-            store.put(record(ONE, None))
-
-    def execute(*everything: object) -> Record:
-        raise AssertionError("done again")
-
-    monkeypatch.setattr(runner, "execute", execute)
-    other = threading.Thread(target=fails)
-    other.start()
-    assert held.wait(20)
-    told: list[Record] = []
-    inline(store, [ONE.run_id], Watcher(begin=lambda run_id: release.set(), done=told.append))
-    other.join()
-    assert told == [record(ONE, None)]
+    with elsewhere(store, leaves) as release:
+        inline(store, [ONE.run_id], Watcher(begin=lambda run_id: release.set(), done=told.append))
+    assert calls == done
+    assert told == [leaves or record(ONE)]
 
 
 @pytest.mark.parametrize(
