@@ -118,13 +118,13 @@ def execute_runs(
     Runs are named by their ids, or by the eight hex digits at the end of them.
 
     Raises:
-        UsageError: a run is not described, or what it needs is not there; nothing was started.
+        UsageError: a run is not described, or what one that is done would need again is not there; nothing was started.
     """
     wanted = list(dict.fromkeys(store.find(name) for name in run_ids))
     todo = [run_id for run_id in wanted if again or store.state(run_id) != "done"]
     if todo:
         _require_training_stack()
-        _require_what_is_asked(store, todo)
+        _require_what_is_asked(store, [run_id for run_id in todo if store.state(run_id) == "done"])
         store.check_writable()
         from peftbench.executors.inline import inline
 

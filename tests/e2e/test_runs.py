@@ -81,6 +81,23 @@ def test_again_gives_nothing_up_before_it_can_begin(tmp_path: Path) -> None:
     assert store.state(run_id) == "done"
 
 
+def test_exec_records_what_is_not_there(tmp_path: Path) -> None:
+    """Executors of others call `exec`, and every run they are given has to end with a record."""
+    assert peftbench("run", *ASK, "--store", tmp_path, *SMALL).code == 0
+    store, run_id = Store(tmp_path), only(tmp_path).run_id
+    spec, resources = store.asked(run_id)
+    gone = resources.updated({"model_folder": str(tmp_path / "gone")}, "resources")
+    store.describe(spec, gone)
+    refused = peftbench("exec", tmp_path, run_id, "--again")
+    assert refused.code == 2
+    assert store.state(run_id) == "done"
+    store.folder(run_id).record.unlink()
+    assert peftbench("exec", tmp_path, run_id).code == 1
+    failure = only(tmp_path).failure
+    assert failure is not None
+    assert failure.phase == "model"
+
+
 def test_a_reader_that_raises_leaves_all_answers(tmp_path: Path) -> None:
     assert peftbench("new", "task", "mine.py", folder=tmp_path).code == 0
     for name in ("train", "test"):
