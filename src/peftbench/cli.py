@@ -282,7 +282,7 @@ def _suite(what: list[str] | None, tasks: str, models: str, methods: str, seeds:
     overrides = [item for item in what or [] if "=" in item]
     options = {"tasks": tasks, "models": models, "methods": methods, "seeds": seeds}
     overrides += [f"{key}={value}" for key, value in options.items() if value]
-    if not names and not any((tasks, models, methods)):
+    if not names and not overrides:
         raise UsageError(
             "Nothing was asked for.",
             "Name a suite (peftbench run quickstart), or give --tasks, --models and --methods.",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from e2e.command import environment, peftbench, snapshot
+from peftbench import registry
 from peftbench.record import Record
 from peftbench.store import Store
 
@@ -195,19 +196,25 @@ def test_a_method_that_fails_is_one_recorded_failure(fault: str, tmp_path: Path)
 
 
 def test_equal_batches_whatever_the_method(tmp_path: Path) -> None:
-    """Same seed, same batches: also where virtual tokens leave no room for some examples."""
+    """Same seed, same batches: also where virtual tokens leave no room for some examples; another seed, others."""
     ask = [*ASK, "train.max_length=46"]
-    ask[ask.index("lora")] = "lora,prompt_tuning"
+    ask[ask.index("lora")] = ",".join(registry.shipped("methods"))
+    ask[ask.index("--seeds") + 1] = "1,2"
     assert peftbench("run", *ask, "--store", tmp_path, *SMALL).code == 0
-    fits = [record.fit for record in Store(tmp_path).records() if record.fit]
-    assert len(fits) == 2
-    assert fits[0].unfit != fits[1].unfit or fits[0].cut != fits[1].cut
-    assert fits[0].batches == fits[1].batches
+    trained = [record for record in Store(tmp_path).records() if record.fit]
+    assert len(trained) == 2 * (len(registry.shipped("methods")) - 1)
+    assert len({(record.fit.unfit, record.fit.cut) for record in trained if record.fit}) > 1
+    batches = {
+        seed: {record.fit.batches for record in trained if record.fit and record.spec.seed == seed} for seed in (1, 2)
+    }
+    assert [len(found) for found in batches.values()] == [1, 1]
+    assert batches[1] != batches[2]
 
 
 def test_bf16_trains_and_answers(tmp_path: Path) -> None:
     (tmp_path / "half.yaml").write_text(
-        "tasks: [toy_dial]\nmodels: [{use: tiny, dtype: bfloat16}]\nmethods: [zero_shot, full, lora, prompt_tuning]\n"
+        "tasks: [toy_dial]\nmodels: [{use: tiny, dtype: bfloat16}]\n"
+        f"methods: [{', '.join(registry.shipped('methods'))}]\n"
         "train: {precision: bf16, limit: 32, max_steps: 2}\nevaluate: {limit: 8}\n"
     )
     done = peftbench("run", "half.yaml", "--store", "store", "--threads", "1", "--no-report", folder=tmp_path)

@@ -31,12 +31,18 @@ class PeftMethod(Method):
 
     def attach(self, base: Base) -> nn.Module:
         """The `PeftModel` around the base."""
+        return self.wrapped(base)
+
+    def wrapped(self, base: Base) -> nn.Module:
+        """The `PeftModel` around the base, its configuration saying what the base is."""
         import peft
 
         config = getattr(peft, self.config_class)(task_type="CAUSAL_LM", **self.peft_settings(base.facts))
         with warnings.catch_warnings():
             # The library asks transformers for something under its old name; a user can do nothing about it.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            # It looks for the widths of a linear layer in every layer, and norms have none.
+            warnings.filterwarnings("ignore", "Unsupported layer type .*Norm", UserWarning)
             model: nn.Module = peft.get_peft_model(base.model, config)
         # The library notes the folder the base was loaded from; its name and revision say more, anywhere.
         config.base_model_name_or_path = base.facts.name
@@ -67,14 +73,73 @@ class TargetedPeftMethod(PeftMethod):
 
     def unfit(self, facts: Facts) -> str | None:
         """A model that lacks a role asked for."""
-        missing = [] if self.target_modules else [role for role in self.targets if role not in facts.roles]
-        return f"{facts.model_type} has no layers in the role {missing[0]!r}" if missing else None
+        return None if self.target_modules else missing_role(facts, self.targets)
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters, with roles turned into layer names."""
         settings: dict[str, Any] = {key: value for key, value in self.settings().items() if key != "targets"}
         settings["target_modules"] = list(self.target_modules or layers(facts, self.targets))
         return settings
+
+
+@dataclass(frozen=True)
+class PromptMethod(PeftMethod):
+    """A `peft` method that learns `num_virtual_tokens` positions in front of the caller's."""
+
+    num_virtual_tokens: int = 20
+
+    def __post_init__(self) -> None:
+        if self.num_virtual_tokens < 1:
+            raise ValueError("num_virtual_tokens must be at least 1")
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The prompt's own positions."""
+        return self.num_virtual_tokens
+
+    def unfit(self, facts: Facts) -> str | None:
+        """A context that the prompt would fill."""
+        if facts.context and self.num_virtual_tokens >= facts.context // 2:
+            return f"{self.num_virtual_tokens} virtual tokens take over half of the context of {facts.context}"
+        return None
+
+    def attach(self, base: Base) -> nn.Module:
+        """The base behind the prompt."""
+        from peftbench.methods._virtual import VirtualTokens
+
+        return VirtualTokens(self.wrapped(base))
+
+
+@dataclass(frozen=True)
+class EncodedPromptMethod(PromptMethod):
+    """A prompt that an encoder writes; only what it wrote is saved, and loaded it is a plain prompt."""
+
+    def save(self, module: nn.Module, base: Base, folder: Path) -> None:
+        """The adapter folder that `PeftModel.from_pretrained` reads: the prompt as it is evaluated."""
+        import torch
+
+        peft_model(module).eval()
+        # With gradients an LSTM is computed by another kernel, whose last bits differ.
+        with torch.no_grad():
+            super().save(module, base, folder)
+
+    def load(self, module: nn.Module, base: Base, folder: Path) -> None:
+        """Put the saved prompt in the place of the encoder.
+
+        Left to itself the library would hand the prompt to the encoder as its input, and have it written once more.
+        """
+        model = peft_model(module)
+        config = model.active_peft_config
+        config.inference_mode = True
+        encoder = model.prompt_encoder[model.active_adapter]
+        model.prompt_encoder[model.active_adapter] = type(encoder)(config).to(encoder.embedding.weight.device)
+        super().load(module, base, folder)
+
+
+def missing_role(facts: Facts, roles: Iterable[str]) -> str | None:
+    """A sentence on the first role that a model has no layers in, or None."""
+    missing = [role for role in roles if role not in facts.roles]
+    return f"{facts.model_type} has no layers in the role {missing[0]!r}" if missing else None
 
 
 def layers(facts: Facts, roles: Iterable[str]) -> list[str]:
@@ -91,6 +156,16 @@ def layers(facts: Facts, roles: Iterable[str]) -> list[str]:
             )
         names.extend(name for name in facts.roles[role] if name not in names)
     return names
+
+
+def modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
+    """The modules whose name ends with one of some names, as `layers` gives them."""
+    ends = tuple(names)
+    return [
+        module
+        for path, module in model.named_modules()
+        if path in ends or path.endswith(tuple(f".{end}" for end in ends))
+    ]
 
 
 def peft_model(module: nn.Module) -> Any:

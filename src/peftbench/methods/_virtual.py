@@ -1,4 +1,4 @@
-"""Virtual tokens in front of the caller's: one wrapper for every method that learns a prompt.
+"""Virtual tokens in front of the caller's: wrappers for the methods that learn a prompt, or keys and values.
 
 `peft` counts padding into the positions and puts the prompt before the padding, so a padded answer differs from an
 unpadded one. Here virtual tokens take positions 0..n-1, real tokens go on from n wherever padding stands, and the
@@ -61,6 +61,39 @@ class VirtualTokens(nn.Module):
             # From the end, the caller's real tokens stand where they stood; what padding gets does not matter.
             output.logits = output.logits[:, -input_ids.shape[1] :]
         return output
+
+
+class CachedPrefix(nn.Module):
+    """A base model behind the learned keys and values of a `peft.PeftModel`.
+
+    Answers the calls that `VirtualTokens` answers. The prefix takes positions 0..n-1, and in a padded row the padding
+    stands between it and the tokens: right for a model that attends to all that the mask shows.
+    """
+
+    def __init__(self, peft: Any) -> None:
+        super().__init__()
+        self.peft = peft
+        self.count: int = peft.active_peft_config.num_virtual_tokens
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        past_key_values: Any = None,
+        **options: Any,
+    ) -> Any:
+        """The base's answer for the caller's tokens; the prefix is put into the cache when there is none yet."""
+        rows = input_ids.shape[0]
+        if past_key_values is None or past_key_values.get_seq_length() == 0:
+            past_key_values = self.peft.get_prompt(rows)
+        return self.peft.get_base_model()(
+            input_ids=input_ids,
+            attention_mask=torch.cat([attention_mask.new_ones(rows, self.count), attention_mask], dim=1),
+            position_ids=position_ids + self.count,
+            past_key_values=past_key_values,
+            **options,
+        )
 
 
 def _joined(prompt: torch.Tensor, own: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:

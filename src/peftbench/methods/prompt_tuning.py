@@ -6,45 +6,53 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftbench.methods._method import Base, Facts
-from peftbench.methods._peft import PeftMethod
+from peftbench.methods._peft import PromptMethod, peft_model
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True)
-class PromptTuning(PeftMethod):
-    """`num_virtual_tokens` embeddings, started at those of randomly drawn tokens of the vocabulary (section 3.2)."""
+class PromptTuning(PromptMethod):
+    """`num_virtual_tokens` embeddings, started at those of randomly drawn tokens of the vocabulary (section 3.2).
+
+    With `sampled_vocabulary` they are drawn from that many tokens with the lowest ids: the paper draws from the 5,000
+    most common ones, and most tokenizers number common tokens first.
+    """
 
     config_class: ClassVar[str] = "PromptTuningConfig"
     learning_rate: ClassVar[float] = 1e-2
 
-    num_virtual_tokens: int = 20
+    sampled_vocabulary: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_virtual_tokens < 1:
-            raise ValueError("num_virtual_tokens must be at least 1")
-
-    @property
-    def virtual_tokens(self) -> int:
-        """The prompt's own positions."""
-        return self.num_virtual_tokens
-
-    def unfit(self, facts: Facts) -> str | None:
-        """A context that the prompt would fill."""
-        if facts.context and self.num_virtual_tokens >= facts.context // 2:
-            return f"{self.num_virtual_tokens} virtual tokens take over half of the context of {facts.context}"
-        return None
+        super().__post_init__()
+        if self.sampled_vocabulary is not None and self.sampled_vocabulary < 1:
+            raise ValueError("sampled_vocabulary must be at least 1")
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters and the paper's start from sampled vocabulary."""
-        return {**super().peft_settings(facts), "prompt_tuning_init": "SAMPLE_VOCAB"}
+        settings = super().peft_settings(facts)
+        del settings["sampled_vocabulary"]
+        return {**settings, "prompt_tuning_init": "SAMPLE_VOCAB"}
 
     def attach(self, base: Base) -> nn.Module:
         """The base behind the prompt."""
         from peftbench.methods._virtual import VirtualTokens
 
-        return VirtualTokens(super().attach(base))
+        model = self.wrapped(base)
+        if self.sampled_vocabulary is not None:
+            self._start_common(model, base)
+        return VirtualTokens(model)
+
+    def _start_common(self, model: nn.Module, base: Base) -> None:
+        import torch
+
+        rows = base.model.get_input_embeddings().weight  # type: ignore[operator]  # every language model has it
+        drawn = torch.randint(min(self.sampled_vocabulary or len(rows), len(rows)), (self.num_virtual_tokens,))
+        prompt = peft_model(model).prompt_encoder["default"].embedding.weight
+        with torch.no_grad():
+            prompt.copy_(rows[drawn.to(rows.device)])
 
 
 METHOD = PromptTuning

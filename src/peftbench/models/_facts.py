@@ -18,12 +18,16 @@ from peftbench.models._roles import ARCHITECTURES, Roles
 # Files whose content decides what a model answers.
 _IDENTITY = ("*.json", "*.safetensors", "*.gguf", "*.jinja", "*.model", "merges.txt", "vocab.txt", "*.py")
 _NOT_IDENTITY = ("generation_config.json",)
+# What the library assumes where `config.json` is silent: windows of some families, and those that have them off.
+_WINDOWS = {"mistral": 4096, "gemma2": 4096, "gemma3_text": 4096}
+_WINDOW_OFF = {"qwen2", "qwen3"}
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """What can be said of a model from its files' names and its `config.json`.
 
+    `sliding_window` is the number of tokens that some layer sees of those before, None where all layers see all;
     `folder` is None for a model of the hub.
     """
 
@@ -34,6 +38,7 @@ class ModelFacts:
     hidden_size: int
     layers: int
     vocabulary: int
+    sliding_window: int | None
     folder: Path | None
 
     @property
@@ -161,5 +166,14 @@ def _facts(config: Mapping[str, Any], *, name: str, revision: str, folder: Path 
         hidden_size=first("hidden_size", "n_embd"),
         layers=first("num_hidden_layers", "n_layer"),
         vocabulary=first("vocab_size"),
+        sliding_window=_sliding_window(config),
         folder=folder,
     )
+
+
+def _sliding_window(config: Mapping[str, Any]) -> int | None:
+    """The window that the library gives the model; some families keep a number that a switch turns off."""
+    if not config.get("use_sliding_window", config["model_type"] not in _WINDOW_OFF):
+        return None
+    window = config.get("sliding_window", _WINDOWS.get(config["model_type"]))
+    return None if window is None else int(window)
