@@ -1,28 +1,34 @@
-"""A LoRA adapter of a run loads with stock `peft` in a fresh process and gives the record's answers."""
+"""The adapter of a run loads with stock `peft` in a fresh process and gives the record's answers, for every method."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from e2e.command import environment, peftbench
+from peftbench import registry
+from peftbench.methods._peft import PeftMethod
+from peftbench.record import Prediction, Record
 from peftbench.store import Store
+from peftbench.tasks._task import Task
 
 # Knows nothing of peftbench: transformers and peft as anyone uses them, one example at a time, fp32.
 READER = """
 import json, sys, torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
-folder, adapter, asked = sys.argv[1:4]
+folder, jobs = sys.argv[1:3]
 torch.set_num_threads(1)
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter).eval()
-texts = []
-for question in json.load(open(asked)):
+
+def ask(model, question):
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": question["message"]}]
         text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
@@ -31,62 +37,75 @@ for question in json.load(open(asked)):
         text = question["message"] + "\\nAnswer:\\n"
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         ids = torch.cat([torch.tensor([[tokenizer.bos_token_id]]), ids], dim=1)
-    mask = torch.ones_like(ids)
-    out = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=question["max_new_tokens"],
+    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                         max_new_tokens=question["max_new_tokens"],
                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id)
-    texts.append(tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True).strip())
-print(json.dumps(texts))
+    return tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True).strip()
+
+answers = []
+for job in json.load(open(jobs)):
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, job["adapter"]).eval()
+    answers.append([ask(model, question) for question in job["questions"]])
+print(json.dumps(answers))
 """
 
 SHARED = Path(__file__).parents[3] / "shared"
 
 
-def _compare(store: Path, folder: Path, tmp_path: Path) -> int:
-    """Ask every test question again with stock peft; return how many were asked."""
-    from peftbench import registry
+# Every method that the library knows, its encoders too: what is saved has to mean the same to it.
+KNOWN = [name for name in registry.shipped("methods") if issubclass(registry.load("methods", name).value, PeftMethod)]
 
-    record = Store(store).records()[0]
-    assert record.failure is None
-    predictions = [row for row in Store(store).predictions(record.run_id) if row.split == "test"]
-    member = registry.load("tasks", record.spec.task.name)
-    rows = member.value.source.rows("test", record.resources.data_root, record.spec.task.data)
-    asked = []
+
+def _run(store: Path, *ask: str | Path) -> Store:
+    """One run of each method that the library knows."""
+    methods = [*(f"{{use: {name}}}" for name in KNOWN), "{use: p_tuning, encoder_reparameterization_type: MLP}"]
+    own = (f"methods=[{', '.join(methods)}]", "--seeds", "1", "--store", store, "--threads", "1", "--no-report")
+    done = peftbench("run", *ask, *own)
+    assert done.code == 0, done.err
+    return Store(store)
+
+
+def _compare(store: Store, folder: Path, tmp_path: Path) -> Counter[str]:
+    """Ask every test question of every run again with stock peft; return how many were asked, by method."""
+    records = store.records()
+    written = [[row for row in store.predictions(record.run_id) if row.split == "test"] for record in records]
+    jobs = [
+        {"adapter": str(store.folder(record.run_id).adapter), "questions": _questions(record, rows)}
+        for record, rows in zip(records, written, strict=True)
+    ]
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, "-W", "ignore", "-c", READER, str(folder), str(tmp_path / "jobs.json")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    asked: Counter[str] = Counter()
+    for record, rows, texts in zip(records, written, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        assert texts == [row.text for row in rows], record.run_id
+        asked[record.spec.method.name] += len(rows)
+    return asked
+
+
+def _questions(record: Record, predictions: Sequence[Prediction]) -> list[dict[str, object]]:
+    task: Task = registry.load("tasks", record.spec.task.name).value
+    rows = task.source.rows("test", record.resources.data_root, record.spec.task.data)
+    questions: list[dict[str, object]] = []
     for prediction in predictions:
-        example = member.value.ask(rows[int(prediction.id.partition("/")[2])])
+        example = task.ask(rows[int(prediction.id.partition("/")[2])])
         message = "\n".join(part for part in (example.instruction, example.body, example.question) if part)
-        asked.append({"message": message, "max_new_tokens": record.spec.evaluate.max_new_tokens})
-    (tmp_path / "asked.json").write_text(json.dumps(asked))
-    adapter = Store(store).folder(record.run_id).adapter
-    command = [sys.executable, "-c", READER, str(folder), str(adapter), str(tmp_path / "asked.json")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [row.text for row in predictions]
-    return len(predictions)
+        questions.append({"message": message, "max_new_tokens": record.spec.evaluate.max_new_tokens})
+    return questions
 
 
 def test_embedded_model(tmp_path: Path) -> None:
-    from importlib.resources import files
-
-    ask = ("--tasks", "toy_mood", "--models", "tiny", "--methods", "lora", "--seeds", "1")
-    done = peftbench(
-        "run",
-        *ask,
-        "--store",
-        tmp_path / "s",
-        "--threads",
-        "1",
-        "--no-report",
-        "train.max_steps=20",
-        "evaluate.limit=30",
-    )
-    assert done.code == 0, done.err
-    assert _compare(tmp_path / "s", Path(str(files("peftbench.models") / "tiny")), tmp_path) == 30
+    ask = ("--tasks", "toy_mood", "--models", "tiny", "train.max_steps=20", "evaluate.limit=12")
+    asked = _compare(_run(tmp_path / "s", *ask), Path(str(files("peftbench.models") / "tiny")), tmp_path)
+    assert asked == {name: 24 if name == "p_tuning" else 12 for name in KNOWN}
 
 
 @pytest.mark.shared
 def test_real_model(tmp_path: Path) -> None:
     folder = SHARED / "models" / "stories15m-llama2"
-    ask = ("--tasks", "copa", "--models", folder, "--methods", "lora", "--seeds", "1", "--data-root", SHARED / "data")
-    limits = ("train.limit=64", "train.num_train_epochs=2", "evaluate.limit=24")
-    done = peftbench("run", *ask, "--store", tmp_path / "s", "--threads", "1", "--no-report", *limits)
-    assert done.code == 0, done.err
-    assert _compare(tmp_path / "s", folder, tmp_path) == 24
+    ask = ("--tasks", "copa", "--models", folder, "--data-root", SHARED / "data")
+    limits = ("train.limit=32", "train.max_steps=8", "evaluate.limit=12")
+    asked = _compare(_run(tmp_path / "s", *ask, *limits), folder, tmp_path)
+    assert asked == {name: 24 if name == "p_tuning" else 12 for name in KNOWN}
