@@ -10,13 +10,14 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from peftbench.record import Cost, Failure, FitResult, Record, SplitResult
-from peftbench.spec import EvalSpec, Resources, Suite, TrainSpec, Value
+from peftbench.spec import EvalSpec, PscpSpec, Resources, Suite, TrainSpec, Value
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 ASKED: dict[str, type[Value]] = {
     "A suite": Suite,
     "train": TrainSpec,
     "evaluate": EvalSpec,
+    "pscp": PscpSpec,
     "How and where (never part of a run's id)": Resources,
 }
 ANSWERED: dict[str, type[Value]] = {

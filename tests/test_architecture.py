@@ -460,6 +460,7 @@ def broad_handlers(sources: Iterable[Source]) -> list[str]:
 BROAD: Mapping[str, str] = {
     "runner": "the one place where any fault becomes an outcome",
     "registry": "a file of somebody else's may raise anything; it becomes a sentence with the line",
+    "stages": "FLOPs of a method of somebody else that cannot be counted are absent, and the log says why",
     "evaluation.judge": "a reader or metric of somebody else may raise anything; it becomes a sentence with the answer",
 }
 

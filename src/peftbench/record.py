@@ -58,6 +58,9 @@ class Cost(Value):
     predict_seconds: float
     predict_tokens_per_second: float = Field(description="new tokens")
     peaks: tuple[Peak, ...]
+    forward_flops: int | None = Field(default=None, description="of one sequence through base and adapter")
+    base_forward_flops: int | None = Field(default=None, description="of the same sequence through the base alone")
+    forward_length: int | None = Field(default=None, description="tokens of that sequence, virtual ones not counted")
 
     def peak(self, phase: str) -> Peak | None:
         """The peak of a phase: on CUDA the allocated bytes, else the resident set."""

@@ -59,6 +59,9 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             if spec.train is not None and resources.save_adapter:
                 folder.adapter.mkdir()
                 method.save(adapter.module, base, folder.adapter)
+            # After all else: no first step of training waits for it, and it can spoil nothing.
+            stages.count_flops("attached", adapter.module, base, bench.flops)
+        stages.count_flops("base", base.model, base, bench.flops)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the one place where any fault becomes an outcome
         stages.fail(error)
         bench.drop_base()

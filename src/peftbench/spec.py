@@ -174,6 +174,17 @@ class Entry(Value):
         return {key.removeprefix(start): value for key, value in self.options.items() if key.startswith(start)}
 
 
+class PscpSpec(Value):
+    """The constants of PSCP and the weight of each cost; the defaults are the published ones (arXiv 2511.21285)."""
+
+    parameters: float = Field(default=5e8, gt=0, description="trained parameters that halve a score at beta 1")
+    forward_flops: float = Field(default=1e13, gt=0, description="FLOPs beyond the base's that halve it")
+    memory_bytes: float = Field(default=94e9, gt=0, description="peak memory in training that halves it")
+    beta_parameters: float = Field(default=1.0, ge=0)
+    beta_forward_flops: float = Field(default=1.0, ge=0)
+    beta_memory: float = Field(default=1.0, ge=0)
+
+
 class Suite(Value):
     """Tasks, models, methods and seeds to be multiplied, and the settings they share."""
 
@@ -185,6 +196,7 @@ class Suite(Value):
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
+    pscp: PscpSpec = Field(default=PscpSpec(), description="of the report alone; no part of a run")
 
     @field_validator("tasks", "models", "methods")
     @classmethod

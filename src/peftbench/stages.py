@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import torch
+from torch import nn
 
+from peftbench.cost.flops import forward_flops, forward_length
 from peftbench.cost.meter import Reading, meter
 from peftbench.environment import describe
 from peftbench.errors import DataProblem, PeftbenchError
@@ -66,6 +68,8 @@ class Stages:
         self._device = torch.device("cpu")
         self._system_message: str | None = None
         self._trainable, self._total = 0, 0
+        self._forward_length = 0
+        self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
         self._fit_reading: Reading | None = None
         self._step_seconds = 0.0
@@ -89,6 +93,7 @@ class Stages:
         if self._system_message:
             self._log(f"the chat template adds {self._system_message!r}")
         longest = {"fit": self._spec.train.max_length if self._spec.train else 0, "ask": self._spec.evaluate.max_length}
+        self._forward_length = forward_length(base.facts.context, virtual_tokens)
         room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
         return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)
 
@@ -166,6 +171,27 @@ class Stages:
             self._answered = answered
         return answered
 
+    def count_flops(
+        self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]
+    ) -> None:
+        """Count a forward pass, or look it up in what is `known`; `base` says where the module is.
+
+        A method that cannot be called like this (a file of somebody else may do anything) has none, and the log says
+        why: its answers are there and judged, and a good run is not given up for a number about it.
+        """
+        method = self._spec.method.model_dump_json() if what == "attached" else what
+        # A method that looks at data first may give its weights other shapes for another task.
+        shapes = [list(value.shape) for value in module.parameters() if value.requires_grad]
+        key = f"{self._spec.model.model_dump_json()} {method} {self._forward_length} {shapes}"
+        try:
+            if key not in known:
+                self._progress("forward FLOPs", 0, 0)
+                known[key] = forward_flops(module, self._forward_length, base.device)
+        except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
+            self._log(f"forward FLOPs not counted, {what}: {type(error).__name__}: {_plain(str(error))}")
+        else:
+            self._forward[what] = known[key]
+
     def judge(self, task: Task, answered: Answered) -> list[Prediction]:
         """Read and judge the answers of a split."""
         if not answered.questions:
@@ -219,6 +245,9 @@ class Stages:
             predict_seconds=answered.reading.seconds,
             predict_tokens_per_second=answered.tokens / max(answered.reading.seconds, 1e-9),
             peaks=(*(fit_reading.peaks if fit_reading else ()), *answered.reading.peaks),
+            forward_flops=self._forward.get("attached"),
+            base_forward_flops=self._forward.get("base"),
+            forward_length=self._forward_length if self._forward else None,
         )
 
     def _log(self, text: str) -> None:

@@ -21,6 +21,8 @@ class Workbench:
     """
 
     _base: tuple[str, LoadedModel] | None = None
+    # FLOPs that were counted, by what decides them: runs that differ in task or seed alone count once.
+    flops: dict[str, int] = field(default_factory=dict)
     _items: dict[str, list[Item]] = field(default_factory=dict)
 
     def check(self, spec: RunSpec, resources: Resources) -> None:

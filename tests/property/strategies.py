@@ -61,6 +61,15 @@ eval_specs = st.builds(
     max_new_tokens=maybe(counts),
     max_length=st.integers(16, 10**6),
 )
+pscp_specs = st.builds(
+    specs.PscpSpec,
+    parameters=positive,
+    forward_flops=positive,
+    memory_bytes=positive,
+    beta_parameters=st.floats(0, 10),
+    beta_forward_flops=st.floats(0, 10),
+    beta_memory=st.floats(0, 10),
+)
 entries = st.builds(
     specs.Entry,
     use=st.text(min_size=1, max_size=20),
@@ -76,6 +85,7 @@ suites = st.builds(
     seeds=st.lists(st.integers(), min_size=1, max_size=4, unique=True).map(tuple),
     train=train_specs,
     evaluate=eval_specs,
+    pscp=pscp_specs,
 )
 task_refs = st.builds(specs.TaskRef, name=texts, version=naturals, data=texts, plugin=maybe(texts))
 model_refs = st.builds(
@@ -149,6 +159,9 @@ costs = st.builds(
     predict_seconds=floats,
     predict_tokens_per_second=floats,
     peaks=st.lists(peaks, max_size=3).map(tuple),
+    forward_flops=maybe(naturals),
+    base_forward_flops=maybe(naturals),
+    forward_length=maybe(naturals),
 )
 environments = st.builds(
     records.Environment,
@@ -196,6 +209,7 @@ predictions = st.builds(
 VALUES: dict[type[specs.Value], st.SearchStrategy[Any]] = {
     specs.TrainSpec: train_specs,
     specs.EvalSpec: eval_specs,
+    specs.PscpSpec: pscp_specs,
     specs.Entry: entries,
     specs.Suite: suites,
     specs.TaskRef: task_refs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftbench.errors import InvalidSpec, UnknownName
-from peftbench.spec import Entry, EvalSpec, Suite, TrainSpec, Value
-from peftbench.suites._read import build_suite, parse_scalar, read_suite, suite_names
-from property.strategies import eval_specs, plain, suites, train_specs
+from peftbench.errors import InvalidSpec, UnknownName, UsageError
+from peftbench.plan import make_plan
+from peftbench.spec import Entry, EvalSpec, PscpSpec, Resources, Suite, TrainSpec, Value
+from peftbench.suites._read import build_suite, parse_scalar, read_constants, read_suite, suite_names
+from property.strategies import eval_specs, plain, pscp_specs, suites, train_specs
 
 HEAD = "tasks: [sst2]\nmodels: [tiny]\nmethods: [lora]\n"
 DATA: dict[str, Any] = {"tasks": ["sst2"], "models": ["tiny"], "methods": ["lora"]}
@@ -221,17 +223,18 @@ def _sections(section: str, value: Value) -> list[tuple[str, str, Any]]:
     return [(section, name, item) for key, item in plain(value).items() for name in {key, short.get(key, key)}]
 
 
-@given(train_specs, eval_specs, train_specs, st.data())
+@given(train_specs, eval_specs, pscp_specs, train_specs, st.data())
 def test_an_override_is_the_same_as_the_key_in_the_file(
-    train: TrainSpec, evaluate: EvalSpec, before: TrainSpec, data: st.DataObject
+    train: TrainSpec, evaluate: EvalSpec, pscp: PscpSpec, before: TrainSpec, data: st.DataObject
 ) -> None:
-    section, key, value = data.draw(st.sampled_from([*_sections("train", train), *_sections("evaluate", evaluate)]))
+    asked = [*_sections("train", train), *_sections("evaluate", evaluate), *_sections("pscp", pscp)]
+    section, key, value = data.draw(st.sampled_from(asked))
     overridden = build_suite(DATA, [f"{section}.{key}={json.dumps(value)}"])
     assert overridden == build_suite({**DATA, section: {key: value}})
     # The file may have said something else, under the key or under its alias; the override wins.
     aliases = {canonical: alias for alias, canonical in TrainSpec.aliases.items()}
     said = {aliases.get(old, old): item for old, item in plain(before).items()}
-    expected = before if section == "evaluate" else before.updated({key: value}, "x")
+    expected = before if section != "train" else before.updated({key: value}, "x")
     assert build_suite({**DATA, "train": said}, [f"{section}.{key}={json.dumps(value)}"]).train == expected
 
 
@@ -285,3 +288,41 @@ def test_building_leaves_the_data_alone() -> None:
     assert json.dumps(data) == before
     assert suite.train == TrainSpec(num_train_epochs=1, limit=2)
     assert suite.methods == (Entry(use="lora"),)
+
+
+# ---- the constants of PSCP -----------------------------------------------------------------------------------------
+
+
+@given(pscp_specs, st.data())
+def test_a_report_takes_the_constants_that_a_suite_takes(pscp: PscpSpec, data: st.DataObject) -> None:
+    items = data.draw(st.lists(st.sampled_from(_sections("pscp", pscp)), unique_by=lambda item: item[1]))
+    overrides = [f"{section}.{key}={json.dumps(value)}" for section, key, value in items]
+    assert read_constants(overrides) == build_suite(DATA, overrides).pscp
+    assert read_constants(overrides) == PscpSpec().updated({key: value for _, key, value in items}, "x")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.limit=3", "A report has no setting 'train.limit=3'"),
+        ("pscp=3", "A report has no setting 'pscp=3'"),
+        ("results", "A report has no setting 'results'"),
+        ("pscp.beta_mem=2", "Unknown key 'beta_mem'"),
+        ("pscp.memory_bytes=0", "greater than 0"),
+        ("pscp.beta_memory=-1", "greater than or equal to 0"),
+        ("pscp.beta_memory=.inf", "JSON cannot express"),
+        ("pscp.beta_memory=much", "valid number"),
+        ("pscp.beta_memory", "is not an override"),
+    ],
+)
+def test_other_settings_of_a_report_are_refused(override: str, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
+        read_constants([override])
+    assert caught.value.fix
+
+
+def test_constants_are_no_part_of_a_run() -> None:
+    asked = {"tasks": "toy_mood", "models": "tiny", "methods": "lora"}
+    plans = [make_plan(build_suite(asked, overrides), Resources()) for overrides in ([], ["pscp.beta_memory=2"])]
+    assert plans[0].suite != plans[1].suite
+    assert [run.run_id for run in plans[0].runs] == [run.run_id for run in plans[1].runs]

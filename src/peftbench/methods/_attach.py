@@ -52,7 +52,7 @@ def attached(method: Method, base: Base) -> Iterator[Adapter]:
     """
     model = base.model
     before = checksum(model)
-    structure = _Structure(model)
+    structure = Structure(model)
     own = {value: name for name, value in model.named_parameters()}
     declared = {name: model.get_parameter(name) for name in method.changes(base)}
     with Snapshot() as aside:
@@ -62,6 +62,8 @@ def attached(method: Method, base: Base) -> Iterator[Adapter]:
             yield Adapter(module, _trainable(method, module, own, declared.keys()))
         finally:
             structure.restore()
+            for value in model.parameters():
+                value.grad = None
             aside.put_back(declared)
     changed = differing(before, checksum(model))
     if changed:
@@ -106,8 +108,8 @@ def _trainable(
     return found
 
 
-class _Structure:
-    """The module tree of a model: classes, attributes, children, hooks, gradient flags, configuration."""
+class Structure:
+    """The module tree of a model as it is now: classes, attributes, children, hooks, gradient flags, configuration."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [(module, type(module), _copy_dicts(vars(module))) for module in model.modules()]
@@ -115,6 +117,7 @@ class _Structure:
         self._configs = {id(config): (config, copy.deepcopy(vars(config))) for config in _configs(model)}
 
     def restore(self) -> None:
+        """Put all of it back; values of tensors are left as they are."""
         for module, kind, attributes in self._modules:
             # torch's own parametrisations swap the class of a layer.
             module.__class__ = kind
@@ -122,7 +125,6 @@ class _Structure:
             vars(module).update(_copy_dicts(attributes))
         for value, flag in self._flags:
             value.requires_grad_(flag)
-            value.grad = None
         for config, attributes in self._configs.values():
             vars(config).clear()
             vars(config).update(attributes)

@@ -14,9 +14,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
-from peftbench.spec import EvalSpec, Suite, TrainSpec
+from peftbench.spec import EvalSpec, PscpSpec, Suite, TrainSpec, Value
 
 _LISTS = ("tasks", "models", "methods", "seeds")
+_SECTIONS: Mapping[str, type[Value]] = {"train": TrainSpec, "evaluate": EvalSpec, "pscp": PscpSpec}
 
 
 def suite_names() -> list[str]:
@@ -65,6 +66,24 @@ def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: s
     return Suite.parse(merged, where)
 
 
+def read_constants(overrides: Iterable[str]) -> PscpSpec:
+    """The constants of PSCP from `pscp.KEY=value` alone, as a report takes them.
+
+    Raises:
+        UnknownName: PSCP has no such key.
+        InvalidSpec: an override is of something else, or its value is of the wrong kind.
+    """
+    data: dict[str, Any] = {}
+    for override in overrides:
+        if not override.startswith("pscp."):
+            raise InvalidSpec(
+                f"A report has no setting {override!r}; it takes the constants of PSCP.",
+                "Write for example: pscp.beta_memory=2",
+            )
+        _apply(data, override)
+    return PscpSpec.parse(data.get("pscp", {}), "the command line, pscp")
+
+
 def parse_scalar(text: str) -> Any:
     """A value as YAML would read it: `1e-5`, `true`, `null`, `[1, 2]`."""
     try:
@@ -88,9 +107,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         _refuse_misplaced(key, text, override)
         data[key] = parse_scalar(text)
         return
-    if section not in {"train", "evaluate"}:
-        raise UnknownName("section", section, ["train", "evaluate"], f"the override {override!r}")
-    spec = TrainSpec if section == "train" else EvalSpec
+    if section not in _SECTIONS:
+        raise UnknownName("section", section, _SECTIONS, f"the override {override!r}")
+    spec = _SECTIONS[section]
     written = data.get(section)
     if written is None or isinstance(written, Mapping):
         canonical = spec.aliases.get(name, name)
@@ -128,7 +147,7 @@ def _refuse_misplaced(key: str, value: Any, written: str) -> None:
     """A setting that exists, written where it does not belong, is told its place."""
     if key in Suite.model_fields:
         return
-    for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
+    for section, spec in _SECTIONS.items():
         if key in {*spec.model_fields, *spec.aliases}:
             raise InvalidSpec(f"The suite has no setting {key!r}.", f"Write: {section}.{written}")
     for method in registry.shipped("methods"):
