@@ -11,7 +11,7 @@ from peftbench.errors import UnknownName
 
 
 def catalogue(kind: str) -> list[dict[str, Any]]:
-    """What can be named: tasks, methods, models, suites, executors."""
+    """What can be named: tasks, methods, models, suites, bundles, executors."""
     if kind == "models":
         from peftbench.models._facts import embedded_names, find
 
@@ -20,17 +20,21 @@ def catalogue(kind: str) -> list[dict[str, Any]]:
         from peftbench.suites._read import read_suite, suite_names
 
         return [{"name": name, "about": read_suite(name).description} for name in suite_names()]
+    if kind == "bundles":
+        from peftbench.suites._bundle import bundle_names, read_bundle
+
+        return [{"name": name, "about": read_bundle(name)["description"]} for name in bundle_names()]
     if kind == "tasks":
         return [_task_row(name) for name in registry.names("tasks")]
     if kind == "methods":
         return [{"name": name, "about": registry.load("methods", name).about} for name in registry.names("methods")]
     if kind == "executors":
         return [{"name": name, "about": registry.load("executors", name).about} for name in registry.names("executors")]
-    raise UnknownName("listing", kind, ["tasks", "methods", "models", "suites", "executors"])
+    raise UnknownName("listing", kind, ["tasks", "methods", "models", "suites", "bundles", "executors"])
 
 
 def details(kind: str, name: str, store: Path) -> dict[str, Any]:
-    """Everything about one member, model, suite or run."""
+    """Everything about one member, model, suite, bundle or run."""
     if kind == "task":
         return _task(name)
     if kind == "method":
@@ -39,6 +43,10 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
         from peftbench.suites._read import read_suite
 
         return read_suite(name).model_dump(mode="json")
+    if kind == "bundle":
+        from peftbench.suites._bundle import read_bundle
+
+        return read_bundle(name)
     if kind == "run":
         from peftbench.store import Store
 
@@ -49,7 +57,7 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
 
         facts = find(name)
         return {**vars(facts), "roles": facts.roles}
-    raise UnknownName("kind", kind, ["task", "method", "model", "suite", "run"])
+    raise UnknownName("kind", kind, ["task", "method", "model", "suite", "bundle", "run"])
 
 
 def _task(name: str) -> dict[str, Any]:

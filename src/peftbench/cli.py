@@ -127,7 +127,8 @@ def plan(
 
 @app.command(name="list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="tasks, methods, models, suites or executors")], as_json: AsJson = False
+    kind: Annotated[str, typer.Argument(help="tasks, methods, models, suites, bundles or executors")],
+    as_json: AsJson = False,
 ) -> None:
     """List what can be named."""
     from peftbench.catalogue import catalogue
@@ -142,11 +143,11 @@ def list_(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="task, method, model, suite or run")],
+    kind: Annotated[str, typer.Argument(help="task, method, model, suite, bundle or run")],
     name: Annotated[str, typer.Argument(help="a name, a file or folder, or the id of a run")],
     store: StoreDir = Path("results"),
 ) -> None:
-    """Show one task, method, model, suite or run in full, as JSON."""
+    """Show one task, method, model, suite, bundle or run in full, as JSON."""
     from peftbench.catalogue import details
 
     _print_json(details(kind, name, store))
@@ -282,7 +283,7 @@ def _suite(what: list[str] | None, tasks: str, models: str, methods: str, seeds:
     overrides = [item for item in what or [] if "=" in item]
     options = {"tasks": tasks, "models": models, "methods": methods, "seeds": seeds}
     overrides += [f"{key}={value}" for key, value in options.items() if value]
-    if not names and not overrides:
+    if not names and not {item.partition("=")[0] for item in overrides} & {"bundle", "tasks", "models", "methods"}:
         raise UsageError(
             "Nothing was asked for.",
             "Name a suite (peftbench run quickstart), or give --tasks, --models and --methods.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 
 from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
@@ -58,6 +59,11 @@ class _Resolved:
     ref: TaskRef | ModelRef | MethodRef
     value: Task | ModelFacts | Method
     file: str | None = field(default=None)
+    methods: frozenset[str] | None = field(default=None)
+
+    def wants(self, method: str) -> bool:
+        """Whether a task is asked of a method; None asks it of all."""
+        return self.methods is None or registry.canonical(method) in self.methods
 
 
 def make_plan(suite: Suite, resources: Resources) -> Plan:
@@ -73,6 +79,8 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     aside: list[SetAside] = []
     repeated = 0
     for model, task, method in product(models, tasks, methods):
+        if not task.wants(method.ref.name):
+            continue
         reason, train, evaluate = _settings(suite, task, model, method)
         if reason is not None:
             aside.append(SetAside(task.ref.name, model.ref.name, method.ref.name, reason))
@@ -85,7 +93,9 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
 
 
 def _task(entry: Entry, resources: Resources) -> _Resolved:
-    _no_options(entry, "task")
+    for key in entry.own():
+        if key != "methods":
+            raise UnknownName("option", key, ["methods", "train.*", "evaluate.*"], f"task {entry.use}")
     member = registry.load("tasks", entry.use)
     task: Task = member.value
     identity = task.source.identity(resources.data_root)
@@ -95,7 +105,21 @@ def _task(entry: Entry, resources: Resources) -> _Resolved:
         for split in splits:
             items(task, [(0, task.source.rows(split, resources.data_root, identity)[0])], split)
     ref = TaskRef(name=member.name, version=task.version, data=identity, plugin=member.plugin)
-    return _Resolved(entry, ref, task, member.file)
+    return _Resolved(entry, ref, task, member.file, _methods_of(entry))
+
+
+def _methods_of(entry: Entry) -> frozenset[str] | None:
+    """The methods that a task is asked of, where its entry names some."""
+    named = entry.own().get("methods")
+    if named is None:
+        return None
+    if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
+        raise InvalidSpec(f"{entry.use}: `methods` has to be a list of names.", "Write: methods: [zero_shot, lora]")
+    known = registry.names("methods")
+    for name in map(str, named):
+        if not name.endswith(".py") and registry.canonical(name) not in known:
+            raise UnknownName("method", name, known, f"task {entry.use}")
+    return frozenset(registry.canonical(Path(str(name)).name.removesuffix(".py")) for name in named)
 
 
 def _model(entry: Entry) -> _Resolved:
@@ -120,11 +144,6 @@ def _method(entry: Entry) -> _Resolved:
     method = build(member.name, member.value, entry.own())
     ref = MethodRef(name=member.name, version=method.version, settings=method.settings(), plugin=member.plugin)
     return _Resolved(entry, ref, method, member.file)
-
-
-def _no_options(entry: Entry, kind: str) -> None:
-    for key in entry.own():
-        raise UnknownName("option", key, ["train.*", "evaluate.*"], f"{kind} {entry.use}")
 
 
 def _settings(

@@ -91,7 +91,10 @@ def plan_summary(plan: Plan, todo: int) -> str:
         f"\nSet aside: {item.task} × {item.model} × {item.method}: {item.reason}." for item in plan.set_aside
     )
     again = f" {plural(plan.repeated, 'more')} would be equal to one of them." if plan.repeated else ""
-    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{again}{aside}"
+    # A bundle names the published reading; until it is built, no table may be taken for it.
+    reading = "\nScores are the tasks' own metrics: the published reading is not built yet."
+    own = reading if plan.suite.metrics == "published" else ""
+    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{again}{own}{aside}"
 
 
 def plan_table(plan: Plan, states: Mapping[str, State]) -> Table:

@@ -194,8 +194,10 @@ class Suite(Value):
     models: tuple[Entry, ...] = Field(min_length=1)
     methods: tuple[Entry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    bundle: str | None = Field(default=None, description="settings that were published together, under their name")
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
+    metrics: Literal["own", "published"] = Field(default="own", description="how answers are read and counted")
     pscp: PscpSpec = Field(default=PscpSpec(), description="of the report alone; no part of a run")
 
     @field_validator("tasks", "models", "methods")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from peftbench.errors import InvalidSpec, UnknownName, UsageError
 from peftbench.plan import make_plan
 from peftbench.spec import Entry, EvalSpec, PscpSpec, Resources, Suite, TrainSpec, Value
-from peftbench.suites._read import build_suite, parse_scalar, read_constants, read_suite, suite_names
+from peftbench.suites._read import build_suite, read_constants, read_suite, suite_names
+from peftbench.suites._yaml import parse_scalar
 from property.strategies import eval_specs, plain, pscp_specs, suites, train_specs
 
 HEAD = "tasks: [sst2]\nmodels: [tiny]\nmethods: [lora]\n"
@@ -206,7 +207,7 @@ def test_every_suite_that_ships_is_read() -> None:
         (HEAD + "train: {learning_rat: 1}\n", "'learning_rate'"),
         (HEAD + "train: {epoch: 1}\n", "'epochs'"),
         (HEAD + "evaluate: {limt: 1}\n", "'limit'"),
-        (HEAD + "1: 2\n", "Known: description"),
+        (HEAD + "1: 2\n", "Known: bundle, description"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest_of_its_section(text: str, near: str, tmp_path: Path) -> None:

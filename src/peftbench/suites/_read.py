@@ -1,4 +1,4 @@
-"""Suite files: YAML 1.2, so that `no`, `10:30` and `1e-5` mean what they say; unknown and doubled keys are errors."""
+"""Suite files and overrides: what is typed last wins, and a key that is not known or out of place is an error."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
 from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
 from peftbench.spec import EvalSpec, PscpSpec, Suite, TrainSpec, Value
+from peftbench.suites._bundle import read_bundle, under_bundle
+from peftbench.suites._yaml import parse_scalar, parse_yaml
 
 _LISTS = ("tasks", "models", "methods", "seeds")
 _SECTIONS: Mapping[str, type[Value]] = {"train": TrainSpec, "evaluate": EvalSpec, "pscp": PscpSpec}
@@ -41,13 +39,13 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
             raise InvalidSpec(
                 f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites"
             )
-        data = _read_yaml(_read_text(path), name)
+        data = parse_yaml(_read_text(path), name)
         data.setdefault("name", path.stem)
         for family in ("tasks", "models", "methods"):
             if family in data:
                 data[family] = _all_beside(path.parent, data[family])
     elif name in suite_names():
-        data = _read_yaml((files(__package__) / f"{name}.yaml").read_text(encoding="utf-8"), name)
+        data = parse_yaml((files(__package__) / f"{name}.yaml").read_text(encoding="utf-8"), name)
         data.setdefault("name", name)
     else:
         raise UnknownName("suite", name, suite_names())
@@ -61,8 +59,16 @@ def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: s
     }
     for key, value in merged.items():
         _refuse_misplaced(key, value, f"{key}: {value}")
-    for override in overrides:
+    typed = list(overrides)
+    # What is multiplied first, then what the bundle adds to it: whatever else is typed is said of all that.
+    first = [override for override in typed if override.partition("=")[0] in {"bundle", *_LISTS}]
+    for override in first:
         _apply(merged, override)
+    if merged.get("bundle") is not None:
+        merged = under_bundle(merged, read_bundle(str(merged["bundle"])))
+    for override in typed:
+        if override not in first:
+            _apply(merged, override)
     return Suite.parse(merged, where)
 
 
@@ -82,14 +88,6 @@ def read_constants(overrides: Iterable[str]) -> PscpSpec:
             )
         _apply(data, override)
     return PscpSpec.parse(data.get("pscp", {}), "the command line, pscp")
-
-
-def parse_scalar(text: str) -> Any:
-    """A value as YAML would read it: `1e-5`, `true`, `null`, `[1, 2]`."""
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise InvalidSpec(f"{text!r} is not a YAML value.", "Put it in quotes if it is text.") from error
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -167,19 +165,3 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{path} cannot be read: {error}.", "Give the path of a YAML file in UTF-8.") from error
-
-
-def _read_yaml(text: str, where: str) -> dict[str, Any]:
-    try:
-        data = YAML(typ="safe", pure=True).load(text)
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InvalidSpec(f"{where} holds a key twice (line {line}).", "Keep one of them.") from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InvalidSpec(f"{where} is not YAML: {error.problem} (line {line}).", "Mend that line.") from None
-    except YAMLError as error:
-        raise InvalidSpec(f"{where} is not YAML: {str(error).splitlines()[0]}.", "Mend the file.") from None
-    if not isinstance(data, dict):
-        raise InvalidSpec(f"{where} holds no suite.", "It needs at least: tasks, models, methods")
-    return data
