@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SMALL = "train.limit=16 train.max_steps=2 evaluate.limit=4"
+SMALL = "--tasks copa --methods zero_shot,ia3 --seeds 1 train.limit=16 train.max_steps=2 evaluate.limit=4"
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
