@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from peftbench.report import write_report
     from peftbench.runner import execute
     from peftbench.scoring.aggregate import Score, scores
-    from peftbench.spec import EvalSpec, Resources, RunSpec, Suite, TrainSpec
+    from peftbench.spec import EvalSpec, PscpSpec, Resources, RunSpec, Suite, TrainSpec
     from peftbench.store import Store
     from peftbench.suites._read import build_suite, read_suite
     from peftbench.verbs import Outcome, run
@@ -30,6 +30,7 @@ _HOMES = {
     "PeftbenchError": "errors",
     "Plan": "plan",
     "Prediction": "record",
+    "PscpSpec": "spec",
     "Record": "record",
     "Resources": "spec",
     "RunSpec": "spec",
@@ -55,6 +56,7 @@ __all__ = [
     "PeftbenchError",
     "Plan",
     "Prediction",
+    "PscpSpec",
     "Record",
     "Resources",
     "RunSpec",

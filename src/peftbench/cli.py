@@ -19,7 +19,7 @@ from peftbench.errors import PeftbenchError, UsageError
 if TYPE_CHECKING:
     from peftbench.plan import Plan
     from peftbench.record import Record
-    from peftbench.spec import Resources, Suite
+    from peftbench.spec import PscpSpec, Resources, Suite
     from peftbench.store import State, Store
     from peftbench.verbs import Outcome
 
@@ -95,7 +95,7 @@ def run(
     with _stoppable(), Display({run_id: names[run_id] for run_id in todo.run_ids}) as display:
         outcome = verbs.complete(todo, place, executor=executor, watcher=display.watcher())
     if report:
-        _report(place, outcome.records)
+        _report(place, outcome.records, suite.pscp)
     _end(outcome, place, names)
 
 
@@ -189,14 +189,18 @@ def status(store: StoreDir = Path("results"), as_json: AsJson = False) -> None:
 
 @app.command()
 def report(
-    store: StoreDir = Path("results"), out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None
+    constants: Annotated[list[str] | None, typer.Argument(help="Constants of PSCP, as pscp.beta_memory=2.")] = None,
+    store: StoreDir = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
 ) -> None:
     """Print the result tables and write the report: HTML, Markdown, CSV."""
     from peftbench import verbs
     from peftbench.store import Store
+    from peftbench.suites._read import read_constants
 
+    wanted = read_constants(constants or ())
     verbs.states(Store(store))
-    _report(Store(store), Store(store).records(), out)
+    _report(Store(store), Store(store).records(), wanted, out)
 
 
 @app.command()
@@ -327,12 +331,12 @@ def _end(outcome: Outcome, store: Store, names: Mapping[str, str]) -> None:
         raise typer.Exit(1)
 
 
-def _report(store: Store, shown: Sequence[Record], out: Path | None = None) -> None:
+def _report(store: Store, shown: Sequence[Record], constants: PscpSpec, out: Path | None = None) -> None:
     """Tables of some of the records in the terminal, the report of all of them on the disk."""
     from peftbench.report import terminal_tables, write_report
 
-    files = write_report(store, out)
-    for table in terminal_tables(shown):
+    files = write_report(store, out, constants)
+    for table in terminal_tables(shown, constants):
         _print(table)
     others = len(store.records()) - len(shown)
     if others:

@@ -185,6 +185,9 @@ class PscpSpec(Value):
     beta_memory: float = Field(default=1.0, ge=0)
 
 
+PUBLISHED = PscpSpec()
+
+
 class Suite(Value):
     """Tasks, models, methods and seeds to be multiplied, and the settings they share."""
 
@@ -198,7 +201,7 @@ class Suite(Value):
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
     metrics: Literal["own", "published"] = Field(default="own", description="how answers are read and counted")
-    pscp: PscpSpec = Field(default=PscpSpec(), description="of the report alone; no part of a run")
+    pscp: PscpSpec = Field(default=PUBLISHED, description="of the report alone; no part of a run")
 
     @field_validator("tasks", "models", "methods")
     @classmethod

@@ -89,7 +89,12 @@ def costs(asked: RunSpec, environment: Environment = CPU) -> Cost:
     seconds = total / 4e6 * (1.6 if share == 1.0 else 1.0) * draw.uniform(0.95, 1.05) if asked.train else None
     peaks = [Peak(phase="predict", definition=definition, bytes=int(weights * 1.1))]
     if asked.train:
-        peaks.append(Peak(phase="fit", definition=definition, bytes=int(weights * memory * draw.uniform(0.97, 1.03))))
+        most = int(weights * memory * draw.uniform(0.97, 1.03))
+        peaks.append(Peak(phase="fit", definition=definition, bytes=most))
+        if definition == "cuda_allocated":
+            peaks.append(Peak(phase="fit", definition="cuda_reserved", bytes=int(most * 1.08)))
+    virtual = 100 if asked.method.name == "prompt_tuning" else 0
+    added = int(total * share) if asked.method.name == "lora" else 0
     return Cost(
         trainable_parameters=int(total * share),
         total_parameters=total,
@@ -99,6 +104,9 @@ def costs(asked: RunSpec, environment: Environment = CPU) -> Cost:
         predict_seconds=total / 9e6 * draw.uniform(0.95, 1.05),
         predict_tokens_per_second=9.1e10 / total,
         peaks=tuple(peaks),
+        forward_flops=2 * total * (512 + virtual) + 2 * added * 512,
+        base_forward_flops=2 * total * 512,
+        forward_length=512,
     )
 
 

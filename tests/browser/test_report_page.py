@@ -165,7 +165,7 @@ def test_names_stay_in_sight_while_the_numbers_scroll(report: Path, open_page: O
 def test_the_names_of_the_contents_lead_somewhere(report: Path, open_page: Open) -> None:
     page = open_page(report)
     targets = page.locator("a[href^='#']").evaluate_all("all => all.map(one => one.getAttribute('href'))")
-    assert len(set(targets)) == 7
+    assert len(set(targets)) == 8
     assert all(page.locator(target).count() == 1 for target in targets)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
 import torch
 
+from e2e.command import peftbench
 from peftbench.cost.flops import forward_flops
 from peftbench.plan import make_plan
 from peftbench.record import Record
@@ -108,3 +111,17 @@ def test_a_record_of_before_is_read(tmp_path: Path) -> None:
     old = Record.parse(data, "an old record").cost
     assert old is not None
     assert (old.forward_flops, old.base_forward_flops, old.forward_length) == (None, None, None)
+
+
+def test_a_run_reports_with_the_constants_of_its_suite(tmp_path: Path) -> None:
+    ask = ("--tasks", "toy_mood", "--models", "tiny", "--methods", "lora", "--threads", "1", "--store", tmp_path)
+    factors = []
+    for override in ("pscp.beta_memory=0", "pscp.beta_memory=1"):
+        told = peftbench("run", *ask, *SMALL, override)
+        assert told.code == 0, told.err
+        (row,) = csv.DictReader(io.StringIO((tmp_path / "report" / "scores.csv").read_text(encoding="utf-8")))
+        factors.append(float(row["pscp_memory_factor"]))
+    # The second command only reports: constants are no part of a run.
+    assert "0 to do" in told.err
+    assert factors[0] == 1
+    assert factors[1] < 1

@@ -13,8 +13,9 @@ from rich.console import Console
 from browser.sample_store import CPU, GPU, costs, done, failed, rich_records, spec
 from peftbench.record import Record
 from peftbench.report.costs import cost_lines, places
+from peftbench.report.csv_rows import csv_text
 from peftbench.report.grid import average, grids
-from peftbench.report.tables import csv_text, markdown, terminal
+from peftbench.report.tables import markdown, terminal
 from peftbench.scoring.aggregate import Score, scores
 
 BIDI = "\N{RIGHT-TO-LEFT OVERRIDE}"
@@ -109,7 +110,7 @@ class TestTerminal:
         assert text.count("accuracy") == 10
 
     def test_wide_terminals_hold_scores_and_costs_in_one_table(self) -> None:
-        text = printed(scores(rich_records()), 120)
+        text = printed(scores(rich_records()), 152)
         assert text.count("zero_shot") == 2
         assert printed(scores(rich_records()), 80).count("zero_shot") == 4
 

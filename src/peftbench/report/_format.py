@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 ABSENT = "–"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -41,6 +42,31 @@ def share_of(part: float | None, total: float | None) -> str:
         return ABSENT
     value = 100 * part / total
     return f"{value:.0f} %" if value in {0.0, 100.0} else f"{_significant(value)} %"
+
+
+def extra_share(extra: float | None, base: float | None) -> str:
+    """What is added to a base, in percent of it: `+0.84 %`, `0 %` for nothing."""
+    share = share_of(extra, base)
+    return f"+{share}" if extra is not None and extra > 0 and share != ABSENT else share
+
+
+def factor(share: float) -> str:
+    """What is left of a whole: `0.97`."""
+    return f"{share:.2f}"
+
+
+def between(shares: Sequence[float]) -> str:
+    """The range of some factors: `0.97 to 1.00`, or the one they all are to two digits."""
+    low, high = factor(min(shares)), factor(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def metric(number: float, unit: str) -> str:
+    """A number with a decimal prefix before its unit: `94 GB`, `10 TFLOPs`."""
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.4g} {prefix}{unit}"
+    return f"{number:.4g} {unit}"
 
 
 def size(count: float | None) -> str:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftbench.record import Record
-from peftbench.report._format import line, listed, plural
+from peftbench.report._format import factor, line, listed, plural
+from peftbench.report.columns import COST_COLUMNS, cost_caption
 from peftbench.report.costs import CostLine, Place, cost_lines
 from peftbench.report.examples import examples
 from peftbench.report.figures import Picture, pictures, svg
 from peftbench.report.grid import Grid, grids, method_order, seeds_of
 from peftbench.report.provenance import chances, faults, provenance
-from peftbench.report.tables import COST_COLUMNS, cost_caption
+from peftbench.report.pscp import PscpTable, pscp_tables
 from peftbench.scoring.aggregate import scores
+from peftbench.spec import PUBLISHED, PscpSpec
 from peftbench.store import Store
 
 # With more tasks than fit a screen they go down the side, where there is room.
@@ -49,7 +51,7 @@ class Summary:
     sentence: str
 
 
-def html(store: Store, records: Sequence[Record]) -> str:
+def html(store: Store, records: Sequence[Record], constants: PscpSpec = PUBLISHED) -> str:
     """The report of these records as an HTML document."""
     rows = scores(records)
     known = provenance(store, records)
@@ -59,6 +61,7 @@ def html(store: Store, records: Sequence[Record]) -> str:
         grids=grids(rows, chances(records)),
         costs=[_cost_table(place, costs) for place in sorted({row.place for row in costs})],
         columns=COST_COLUMNS,
+        penalised=_by_place(pscp_tables(rows, constants)),
         drawings=[Drawing(picture, svg(picture)) for picture in pictures(rows)],
         examples=examples(rows),
         faults=faults(records),
@@ -79,7 +82,9 @@ def _render(**values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["line"] = line
-    environment.globals.update(plural=plural, listed=listed, seeds_of=seeds_of, readable=_readable, map=map)
+    environment.globals.update(
+        plural=plural, listed=listed, factor=factor, seeds_of=seeds_of, readable=_readable, map=map
+    )
     return environment.get_template("page.html.j2").render(values)
 
 
@@ -94,7 +99,19 @@ def _cost_table(place: Place, costs: Sequence[CostLine]) -> CostTable:
     for row in costs:
         if row.place == place:
             own.setdefault(row.model, []).append(row)
-    return CostTable(place, cost_caption(place), tuple((model, tuple(rows)) for model, rows in own.items()))
+    return CostTable(
+        place,
+        cost_caption(place),
+        tuple((model, tuple(rows)) for model, rows in own.items()),
+    )
+
+
+def _by_place(tables: Sequence[PscpTable]) -> list[list[PscpTable]]:
+    """Tables of one place together: those of different places have costs that do not compare."""
+    found: dict[Place, list[PscpTable]] = {}
+    for table in tables:
+        found.setdefault(table.place, []).append(table)
+    return [found[place] for place in sorted(found)]
 
 
 def _summary(records: Sequence[Record], waiting: int) -> Summary:

@@ -9,9 +9,11 @@ from pathlib import Path
 from peftbench.errors import StoreProblem
 from peftbench.record import Record
 from peftbench.report._page import html
+from peftbench.report.csv_rows import csv_text
 from peftbench.report.provenance import chances
-from peftbench.report.tables import TerminalTable, csv_text, markdown, terminal
+from peftbench.report.tables import TerminalTable, markdown, terminal
 from peftbench.scoring.aggregate import scores
+from peftbench.spec import PUBLISHED, PscpSpec
 from peftbench.store import Store
 
 
@@ -24,8 +26,8 @@ class ReportFiles:
     csv: Path
 
 
-def write_report(store: Store, out: Path | None = None) -> ReportFiles:
-    """Write the report of a store into `out`, or into the store's own folder `report`.
+def write_report(store: Store, out: Path | None = None, constants: PscpSpec = PUBLISHED) -> ReportFiles:
+    """Write the report of a store into `out`, or into the store's own folder `report`; `constants` are those of PSCP.
 
     Raises:
         StoreProblem: a record is damaged, or the files cannot be written.
@@ -35,9 +37,9 @@ def write_report(store: Store, out: Path | None = None) -> ReportFiles:
     folder = out if out is not None else store.path / "report"
     files = ReportFiles(folder / "index.html", folder / "scores.md", folder / "scores.csv")
     texts = {
-        files.html: html(store, records),
-        files.markdown: markdown(rows, chances(records)),
-        files.csv: csv_text(rows),
+        files.html: html(store, records, constants),
+        files.markdown: markdown(rows, chances(records), constants),
+        files.csv: csv_text(rows, constants),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,6 @@ def write_report(store: Store, out: Path | None = None) -> ReportFiles:
     return files
 
 
-def terminal_tables(records: Sequence[Record]) -> list[TerminalTable]:
+def terminal_tables(records: Sequence[Record], constants: PscpSpec = PUBLISHED) -> list[TerminalTable]:
     """The tables of some records, one for each model, to be printed by a `rich` console."""
-    return terminal(scores(records), chances(records))
+    return terminal(scores(records), chances(records), constants)

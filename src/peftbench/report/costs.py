@@ -14,6 +14,7 @@ from peftbench.record import Cost, Record
 from peftbench.report._format import line, plural
 from peftbench.report.grid import method_order
 from peftbench.scoring.aggregate import Score
+from peftbench.scoring.pscp import Pscp
 
 _MEMORY = {
     "host_resident": "host memory: the high-water mark of the process's resident set, "
@@ -47,6 +48,11 @@ class Place:
         return self.definition.partition(":")[0] if self.memory else "memory"
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the memory of a GPU was read."""
+        return self.memory.startswith("cuda")
+
+    @property
     def definition(self) -> str:
         """What a peak of memory is here."""
         return _MEMORY.get(self.memory, self.memory)
@@ -54,7 +60,11 @@ class Place:
 
 @dataclass(frozen=True)
 class CostLine:
-    """The costs of one method with one model at one place: means over its finished runs."""
+    """The costs of one method with one model at one place: means over its finished runs.
+
+    FLOPs are means over the runs that counted both those of model and adapter and those of the base alone; `pscp` is
+    filled in by `report.pscp`, which knows the other methods.
+    """
 
     model: str
     method: str
@@ -71,6 +81,17 @@ class CostLine:
     predict_seconds: float
     predict_tokens_per_second: float
     predict_peak_bytes: float | None
+    forward_flops: float | None
+    base_forward_flops: float | None
+    forward_length: float | None
+    pscp: Pscp | None = None
+
+    @property
+    def extra_forward_flops(self) -> float | None:
+        """FLOPs of a forward pass beyond those of the base."""
+        if self.forward_flops is None or self.base_forward_flops is None:
+            return None
+        return self.forward_flops - self.base_forward_flops
 
 
 def place_of(record: Record) -> Place | None:
@@ -108,6 +129,7 @@ def _lines(model: str, method: str, records: Sequence[Record]) -> list[CostLine]
 
 def _line(model: str, method: str, place: Place, records: Sequence[Record], asked: int) -> CostLine:
     costs = [record.cost for record in records if record.cost is not None]
+    counted = [cost for cost in costs if None not in {cost.forward_flops, cost.base_forward_flops}]
     return CostLine(
         model=model,
         method=method,
@@ -124,6 +146,9 @@ def _line(model: str, method: str, place: Place, records: Sequence[Record], aske
         predict_seconds=statistics.fmean(cost.predict_seconds for cost in costs),
         predict_tokens_per_second=statistics.fmean(cost.predict_tokens_per_second for cost in costs),
         predict_peak_bytes=mean(peak_bytes(cost, "predict") for cost in costs),
+        forward_flops=mean(cost.forward_flops for cost in counted),
+        base_forward_flops=mean(cost.base_forward_flops for cost in counted),
+        forward_length=mean(cost.forward_length for cost in counted),
     )
 
 

@@ -1,15 +1,18 @@
-"""Scores and costs as tables: for a terminal, in Markdown, as CSV."""
+"""Scores and costs as tables: for a terminal and in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peftbench.report._format import ABSENT, duration, line, share_of, short_count, size, whole
+from peftbench.report._format import ABSENT, line, whole
+from peftbench.report.columns import COST_COLUMNS, TERMINAL_COLUMNS, CostColumn, cost_caption, pscp_column
 from peftbench.report.costs import CostLine, Place, cost_lines, places
 from peftbench.report.grid import Cell, Grid, grids
+from peftbench.report.pscp import pscp_tables, with_pscp
 from peftbench.scoring.aggregate import Score
+from peftbench.spec import PUBLISHED, PscpSpec
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -23,42 +26,6 @@ _OFTEN = 0.05
 # Characters that a name has room for, however narrow the terminal.
 _NAME = 20
 _NAMED = 4
-
-
-@dataclass(frozen=True)
-class CostColumn:
-    """A number of a cost line: its name, its unit or meaning, and how it is written."""
-
-    name: str
-    note: str
-    write: Callable[[CostLine], str]
-
-
-COST_COLUMNS = (
-    CostColumn("trainable parameters", "", lambda row: whole(row.trainable_parameters)),
-    CostColumn("share", "of the model", lambda row: share_of(row.trainable_parameters, row.total_parameters)),
-    CostColumn("adapter", "on disk", lambda row: size(row.adapter_bytes)),
-    CostColumn("peak memory", "training", lambda row: size(row.fit_peak_bytes)),
-    CostColumn("peak memory", "evaluation", lambda row: size(row.predict_peak_bytes)),
-    CostColumn("time", "training", lambda row: duration(row.fit_seconds)),
-    CostColumn("time", "evaluation", lambda row: duration(row.predict_seconds)),
-    CostColumn("tokens/s", "training", lambda row: whole(row.fit_tokens_per_second)),
-    CostColumn("new tokens/s", "evaluation", lambda row: whole(row.predict_tokens_per_second)),
-    CostColumn("runs", "with costs", lambda row: f"{row.runs} of {row.asked}"),
-)
-_TERMINAL_COSTS = (
-    CostColumn("trained", "params", lambda row: short_count(row.trainable_parameters)),
-    CostColumn("peak", "memory", lambda row: size(row.fit_peak_bytes)),
-    CostColumn("training", "time", lambda row: duration(row.fit_seconds)),
-)
-
-
-def cost_caption(place: Place) -> str:
-    """What the numbers of one place are."""
-    return (
-        f"Measured on {place.name}. Means over all tasks and seeds of the finished runs; runs of other devices or "
-        f"thread counts are not mixed in. Peak memory is {place.definition}."
-    )
 
 
 # --- terminal ---------------------------------------------------------------------------------------------------------
@@ -106,7 +73,9 @@ class TerminalTable:
 
     def _cost_columns(self, place: Place) -> list[_Column]:
         rows = {line(row.method): row for row in self.costs if row.place == place}
-        return [_cost_column(column, [rows.get(head.name) for head in self.grid.rows]) for column in _TERMINAL_COSTS]
+        columns = (*TERMINAL_COLUMNS, *pscp_column(place, list(rows.values())))
+        shown = [rows.get(head.name) for head in self.grid.rows]
+        return [_cost_column(column, shown) for column in columns]
 
     def _tables(self, scores: Sequence[_Column], costs: Sequence[_Column], width: int) -> RenderResult:
         # Long names go on below themselves: a number is never cut for them.
@@ -117,17 +86,22 @@ class TerminalTable:
             yield ""
 
 
-def terminal(scores: Iterable[Score], chances: Mapping[str, float] | None = None) -> list[TerminalTable]:
+def terminal(
+    scores: Iterable[Score], chances: Mapping[str, float] | None = None, constants: PscpSpec = PUBLISHED
+) -> list[TerminalTable]:
     """One table for each model, in the order of names, to be printed by a `rich` console."""
     rows = list(scores)
-    lines = cost_lines(rows)
+    penalised = pscp_tables(rows, constants)
+    lines = with_pscp(cost_lines(rows), penalised)
     tables: list[TerminalTable] = []
     told: set[str] = set()
     # From the last one, so that what holds for several tables is said once, below them.
     for grid in reversed(grids(rows, chances)):
         own = tuple(row for row in lines if line(row.model) == grid.model)
         unread = _unreadable([score for score in rows if line(score.model) == grid.model])
-        notes = (grid.caption, *unread, *map(cost_caption, sorted({row.place for row in own})))
+        bites = [table.bite for table in penalised if line(table.model) == grid.model]
+        definitions = [table.definition for table in penalised if line(table.model) == grid.model and table.found]
+        notes = (grid.caption, *unread, *map(cost_caption, sorted({row.place for row in own})), *bites, *definitions)
         tables.insert(0, TerminalTable(grid, own, tuple(note for note in notes if note not in told)))
         told.update(notes)
     return tables
@@ -219,18 +193,23 @@ def _rich_cell(lines: Sequence[str], width: int) -> Text:
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
-def markdown(scores: Iterable[Score], chances: Mapping[str, float] | None = None) -> str:
+def markdown(
+    scores: Iterable[Score], chances: Mapping[str, float] | None = None, constants: PscpSpec = PUBLISHED
+) -> str:
     """The tables of all models in Markdown, as GitHub reads it."""
     rows = list(scores)
     if not rows:
         return "No run has a record yet.\n"
-    lines = cost_lines(rows)
+    penalised = pscp_tables(rows, constants)
+    lines = with_pscp(cost_lines(rows), penalised)
     parts = []
     for grid in grids(rows, chances):
         parts += [f"### {_escaped(grid.model)}", _score_table(grid), grid.caption]
         own = [row for row in lines if line(row.model) == grid.model]
         for place in sorted({row.place for row in own}):
-            parts += [_cost_table([row for row in own if row.place == place]), _escaped(cost_caption(place))]
+            parts += [_cost_table(place, [row for row in own if row.place == place]), _escaped(cost_caption(place))]
+            tables = [table for table in penalised if (line(table.model), table.place) == (grid.model, place)]
+            parts += [_escaped(f"{table.bite} {table.definition if table.found else ''}".strip()) for table in tables]
     if len(places(rows)) > 1:
         parts.append("Costs of different devices or thread counts stand in tables of their own and do not compare.")
     return "\n\n".join(parts) + "\n"
@@ -245,9 +224,10 @@ def _score_table(grid: Grid) -> str:
     return _markdown_table(head, rows)
 
 
-def _cost_table(rows: Sequence[CostLine]) -> str:
-    head = ["method", *(f"{column.name}, {column.note}".removesuffix(", ") for column in COST_COLUMNS)]
-    return _markdown_table(head, [[line(row.method), *(column.write(row) for column in COST_COLUMNS)] for row in rows])
+def _cost_table(place: Place, rows: Sequence[CostLine]) -> str:
+    columns = (*COST_COLUMNS, *pscp_column(place, rows))
+    head = ["method", *(column.head for column in columns)]
+    return _markdown_table(head, [[line(row.method), *(column.write(row) for column in columns)] for row in rows])
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -267,85 +247,3 @@ def _escaped(text: str) -> str:
         marks = char in "\\`*[]|#~!$" or (char == "_" and not inside)
         result.append("\\" + char if marks else entities.get(char, char))
     return "".join(result)
-
-
-# --- CSV --------------------------------------------------------------------------------------------------------------
-
-
-def csv_text(scores: Iterable[Score]) -> str:
-    """One row for each score, numbers unrounded: RFC 4180 with a header line.
-
-    Lists (seeds, values, run ids) are joined by spaces. Where the runs of a score were measured at several places the
-    columns of costs are empty, since such costs have no mean, and `device` names all places.
-    """
-    import csv
-    import io
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for score in scores:
-        row = {**_score_fields(score), **_cost_fields(score)}
-        writer.writerow(_csv_cell(row.get(name)) for name in CSV_COLUMNS)
-    return buffer.getvalue()
-
-
-_COST_FIELDS = (
-    "trainable_parameters",
-    "total_parameters",
-    "adapter_bytes",
-    "fit_seconds",
-    "fit_tokens_per_second",
-    "fit_peak_bytes",
-    "predict_seconds",
-    "predict_tokens_per_second",
-    "predict_peak_bytes",
-)
-CSV_COLUMNS = (
-    *("model", "task", "method", "metric", "mean", "spread", "low", "high", "finished", "failed", "seeds", "values"),
-    *("examples", "unreadable", "cut", "unfit", "device", "processor", "threads", "memory"),
-    *_COST_FIELDS,
-    *("model_revision", "task_data", "run_ids"),
-)
-
-
-def _score_fields(score: Score) -> dict[str, object]:
-    done = [record for record in score.records if record.score is not None]
-    tests = [record.test for record in done if record.test is not None]
-    spec = score.records[0].spec
-    return {
-        "model": score.model,
-        "task": score.task,
-        "method": score.method,
-        "metric": score.name,
-        "mean": score.value,
-        "spread": score.spread,
-        "low": score.low,
-        "high": score.high,
-        "finished": len(score.parts),
-        "failed": score.failed,
-        "seeds": " ".join("once" if record.spec.seed is None else str(record.spec.seed) for record in done),
-        "values": " ".join(repr(record.score) for record in done),
-        **{name: sum(getattr(test, name) for test in tests) for name in ("examples", "unreadable", "cut", "unfit")},
-        "model_revision": spec.model.revision,
-        "task_data": spec.task.data,
-        "run_ids": " ".join(record.run_id for record in score.records),
-    }
-
-
-def _cost_fields(score: Score) -> dict[str, object]:
-    found = cost_lines([score])
-    if len(found) != 1:
-        return {"device": "; ".join(row.place.name for row in found)}
-    row = found[0]
-    place = {name: getattr(row.place, name) for name in ("device", "processor", "threads", "memory")}
-    return place | {name: getattr(row, name) for name in _COST_FIELDS}
-
-
-def _csv_cell(value: object) -> str:
-    """Numbers so that they read back as the same number; text that a spreadsheet does not take for a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-    return repr(value)

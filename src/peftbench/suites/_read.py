@@ -84,7 +84,7 @@ def read_constants(overrides: Iterable[str]) -> PscpSpec:
         if not override.startswith("pscp."):
             raise InvalidSpec(
                 f"A report has no setting {override!r}; it takes the constants of PSCP.",
-                "Write for example: pscp.beta_memory=2",
+                "Write for example: pscp.beta_memory=2. The store is named with --store.",
             )
         _apply(data, override)
     return PscpSpec.parse(data.get("pscp", {}), "the command line, pscp")

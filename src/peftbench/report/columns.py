@@ -1,0 +1,67 @@
+"""The columns of the tables of costs, and what their numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from peftbench.report._format import ABSENT, duration, extra_share, share_of, short_count, size, whole
+from peftbench.report.costs import CostLine, Place
+from peftbench.report.pscp import memory_note
+
+
+@dataclass(frozen=True)
+class CostColumn:
+    """A number of a cost line: its name, its unit or meaning, and how it is written."""
+
+    name: str
+    note: str
+    write: Callable[[CostLine], str]
+
+    @property
+    def head(self) -> str:
+        """Name and note on one line."""
+        return (
+            f"{self.name} {self.note}" if self.note.startswith("(") else f"{self.name}, {self.note}".removesuffix(", ")
+        )
+
+
+def _extra_flops(row: CostLine) -> str:
+    return extra_share(row.extra_forward_flops, row.base_forward_flops)
+
+
+COST_COLUMNS = (
+    CostColumn("trainable parameters", "", lambda row: whole(row.trainable_parameters)),
+    CostColumn("share", "of the model", lambda row: share_of(row.trainable_parameters, row.total_parameters)),
+    CostColumn("adapter", "on disk", lambda row: size(row.adapter_bytes)),
+    CostColumn("peak memory", "training", lambda row: size(row.fit_peak_bytes)),
+    CostColumn("peak memory", "evaluation", lambda row: size(row.predict_peak_bytes)),
+    CostColumn("extra FLOPs", "forward", _extra_flops),
+    CostColumn("time", "training", lambda row: duration(row.fit_seconds)),
+    CostColumn("time", "evaluation", lambda row: duration(row.predict_seconds)),
+    CostColumn("tokens/s", "training", lambda row: whole(row.fit_tokens_per_second)),
+    CostColumn("new tokens/s", "evaluation", lambda row: whole(row.predict_tokens_per_second)),
+    CostColumn("runs", "with costs", lambda row: f"{row.runs} of {row.asked}"),
+)
+TERMINAL_COLUMNS = (
+    CostColumn("trained", "params", lambda row: short_count(row.trainable_parameters)),
+    CostColumn("peak", "memory", lambda row: size(row.fit_peak_bytes)),
+    CostColumn("training", "time", lambda row: duration(row.fit_seconds)),
+)
+
+
+def cost_caption(place: Place) -> str:
+    """What the numbers of one place are."""
+    return (
+        f"Measured on {place.name}. Means over all tasks and seeds of the finished runs; runs of other devices or "
+        f"thread counts are not mixed in. Peak memory is {place.definition}."
+    )
+
+
+def pscp_column(place: Place, rows: Sequence[CostLine]) -> tuple[CostColumn, ...]:
+    """PSCP where a method has one; only that of GPU memory is what was published, and needs no further word."""
+    if all(row.pscp is None for row in rows):
+        return ()
+    return (
+        CostColumn("PSCP", memory_note(place), lambda row: ABSENT if row.pscp is None else f"{row.pscp.value:.1f}"),
+    )
