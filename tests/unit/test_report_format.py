@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from peftbench.report._format import duration, line, listed, percent, plain, plural, share_of, short_count, size, spread
+from peftbench.report._format import (
+    between,
+    duration,
+    extra_share,
+    factor,
+    line,
+    listed,
+    metric,
+    percent,
+    plain,
+    plural,
+    share_of,
+    short_count,
+    size,
+    spread,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +69,35 @@ def test_sizes(count: float | None, text: str) -> None:
 )
 def test_shares(part: float | None, total: float, text: str) -> None:
     assert share_of(part, total) == text
+
+
+@pytest.mark.parametrize(
+    ("extra", "base", "text"),
+    [
+        (84, 10_000, "+0.84 %"),
+        (0, 10, "0 %"),
+        (-12, 100, "−12.0 %"),
+        (10, 10, "+100 %"),
+        (None, 10, "–"),
+        (1, None, "–"),
+        (1, 0, "–"),
+    ],
+)
+def test_what_is_added(extra: float | None, base: float | None, text: str) -> None:
+    assert extra_share(extra, base) == text
+
+
+def test_factors_and_constants() -> None:
+    assert factor(0.9649) == "0.96"
+    assert between([0.999, 0.931, 0.97]) == "0.93 to 1.00"
+    assert between([0.999, 0.9951]) == "1.00"
+    assert [metric(number, "B") for number in (94e9, 1.5e13, 250e6, 2e3, 12)] == [
+        "94 GB",
+        "15 TB",
+        "250 MB",
+        "2 kB",
+        "12 B",
+    ]
 
 
 def test_counts_and_percentages() -> None:

@@ -45,9 +45,11 @@ def share_of(part: float | None, total: float | None) -> str:
 
 
 def extra_share(extra: float | None, base: float | None) -> str:
-    """What is added to a base, in percent of it: `+0.84 %`, `0 %` for nothing."""
-    share = share_of(extra, base)
-    return f"+{share}" if extra is not None and extra > 0 and share != ABSENT else share
+    """What is added to a base, in percent of it: `+0.84 %`, `0 %` for nothing, `−12.0 %` for what is saved."""
+    share = share_of(None if extra is None else abs(extra), base)
+    if not extra or share == ABSENT:
+        return share
+    return f"{'+' if extra > 0 else '−'}{share}"
 
 
 def factor(share: float) -> str:

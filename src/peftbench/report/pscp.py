@@ -70,11 +70,12 @@ class PscpTable:
             return self._absent
         one, two, three = (self._range(cost) for cost in range(3))
         total = max(row.total_parameters for row in self.rows)
-        return (
+        factors = (
             f"{self.name} over {self._over}: the mean score times what its costs leave of it. With this model of "
             f"{short_count(total)} parameters that is {one} for trained parameters, {two} for forward FLOPs and "
-            f"{three} for memory. {self._order} {self._absent}"
-        ).strip()
+            f"{three} for memory."
+        )
+        return " ".join(filter(None, (factors, self._order, self._absent)))
 
     @property
     def definition(self) -> str:
