@@ -22,7 +22,7 @@ ROOT = Path(peftbench.__file__).parent
 
 RANKS: Mapping[str, int] = {
     **dict.fromkeys(("errors", "seeding", "_version"), 0),
-    **dict.fromkeys(("spec", "record"), 1),
+    **dict.fromkeys(("spec", "record", "progress"), 1),
     **dict.fromkeys(("registry", "store", "metrics", "hub", "environment"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
@@ -37,6 +37,8 @@ ROOT_MODULE = "peftbench"
 # Neighbours of one rank that may see each other, and why. A line that is no longer needed fails.
 NEIGHBOURS: Mapping[tuple[str, str], str] = {
     ("record", "spec"): "a record holds the spec it answers",
+    ("progress", "spec"): "how far a run is, is a strict value like any other",
+    ("workbench", "training"): "what stays warm are questions as the training takes them",
     ("runner", "stages"): "one run in two files: the order of the stages, and what each leaves for the record",
     ("__main__", "cli"): "`python -m peftbench` is the command line",
 }
@@ -50,6 +52,7 @@ DISK, PROCESS, NETWORK = "disk", "process", "network"
 # Where effects happen, and why there. A line that is no longer needed fails.
 EFFECTS: Mapping[tuple[str, str], str] = {
     ("store", DISK): "the folders of runs",
+    ("progress", DISK): "how far a run is, for whoever asks from another terminal",
     ("report._write", DISK): "the report",
     ("report.figures", DISK): "the pictures of the report",
     ("verbs", DISK): "`peftbench new` writes a file",
@@ -58,6 +61,10 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("training.loop", DISK): "one line a step, so that a run can be watched",
     ("stages", DISK): "the log of a run; a broken adapter is removed",
     ("runner", DISK): "the folder of the adapter",
+    ("executors._process", DISK): "what a worker prints, until it is known to be wanted",
+    ("executors._process", PROCESS): "workers are processes",
+    ("executors._lost", DISK): "the last words of a worker, in the log of its run",
+    ("cli", PROCESS): "being asked to end is heard like Ctrl-C",
     ("cost.meter", DISK): "resets the high-water mark of this process",
     ("testing.executors", DISK): "a contract is tried in a folder that goes away",
     ("testing.fresh", DISK): "what another process is told",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from peftbench.methods._attach import attached
 from peftbench.record import Record
 from peftbench.seeding import stream_seed
 from peftbench.spec import Resources, RunSpec
 from peftbench.stages import Progress, Stages, quiet
 from peftbench.store import Store, write_lines
 from peftbench.tasks._task import sample
-from peftbench.training.batches import ask
 from peftbench.workbench import Workbench
 
 
@@ -35,11 +33,11 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
         base = bench.base(spec.model, resources)
         method = bench.method(spec.method, resources)
         training, answering = stages.rooms(base, method.virtual_tokens)
-        questions, held_out = stages.split(ask(base.chat, train_items, training))
+        questions, held_out = stages.split(bench.ask(spec.task, train_items, training))
 
         stages.enter("attach")
         torch.manual_seed(stream_seed(spec.seed or 0, "init"))
-        with attached(method, base) as adapter:
+        with bench.attached(method) as adapter:
             stages.count(adapter)
             if spec.train is not None:
                 stages.enter("fit")
@@ -47,8 +45,8 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
 
             stages.enter("predict")
             validation_items = [held_out[place].item for place in sample(len(held_out), spec.evaluate.limit)]
-            validation = stages.predict(adapter, base, ask(base.chat, validation_items, answering), "validation")
-            test = stages.predict(adapter, base, ask(base.chat, test_items, answering), "test")
+            validation = stages.predict(adapter, base, bench.ask(spec.task, validation_items, answering), "validation")
+            test = stages.predict(adapter, base, bench.ask(spec.task, test_items, answering), "test")
 
             stages.enter("judge")
             write_lines(folder.predictions, [*validation.rows, *test.rows])

@@ -1,16 +1,30 @@
-"""What stays warm between runs: the base model, and the rows of a task as examples."""
+"""What stays warm between runs: the base model, the rows of a task as examples, and those as token ids."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from peftbench import registry
 from peftbench.errors import UsageError
+from peftbench.methods._attach import Adapter, Original, attached
 from peftbench.methods._method import Method, build
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
 from peftbench.tasks._task import Item, Split, Task, items, sample
+from peftbench.training.batches import Question, Room, ask
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A loaded model, what its values were then, and what has been encoded for it."""
+
+    key: str
+    model: LoadedModel
+    original: Original
+    questions: dict[tuple[TaskRef, Room], dict[str, Question]] = field(default_factory=dict)
 
 
 @dataclass
@@ -20,9 +34,9 @@ class Workbench:
     One bench serves one worker; nothing on it changes what a run computes.
     """
 
-    _base: tuple[str, LoadedModel] | None = None
     # FLOPs that were counted, by what decides them: runs that differ in task or seed alone count once.
     flops: dict[str, int] = field(default_factory=dict)
+    _base: _Base | None = None
     _items: dict[str, list[Item]] = field(default_factory=dict)
 
     def check(self, spec: RunSpec, resources: Resources) -> None:
@@ -56,11 +70,32 @@ class Workbench:
     def base(self, ref: ModelRef, resources: Resources) -> LoadedModel:
         """The model of a spec, loaded once for all runs in a row that use it."""
         key = f"{ref.model_dump_json()} on {resources.device}"
-        if self._base is None or self._base[0] != key:
+        if self._base is None or self._base.key != key:
             self.drop_base()
-            facts = self._facts(ref, resources)
-            self._base = (key, load(ref, facts, pick_device(resources.device)))
-        return self._base[1]
+            loaded = load(ref, self._facts(ref, resources), pick_device(resources.device))
+            self._base = _Base(key, loaded, Original(loaded.model))
+        return self._base.model
+
+    def attached(self, method: Method) -> contextlib.AbstractContextManager[Adapter]:
+        """Attach a method to the base that was asked for last, for the length of a `with` block.
+
+        Raises:
+            MethodProblem: see `attached` of the methods.
+        """
+        base = self._there()
+        return attached(method, base.model, base.original)
+
+    def ask(self, ref: TaskRef, items: Sequence[Item], room: Room) -> list[Question]:
+        """Items of a task as token ids for the base that was asked for last; each is encoded once."""
+        base = self._there()
+        known = base.questions.setdefault((ref, room), {})
+        new = ask(base.model.chat, (item for item in items if item.id not in known), room)
+        known.update((question.item.id, question) for question in new)
+        return [known[item.id] for item in items]
+
+    def _there(self) -> _Base:
+        assert self._base is not None, "no base was asked for"
+        return self._base
 
     def _facts(self, ref: ModelRef, resources: Resources) -> ModelFacts:
         folder = resources.model_folder
@@ -71,6 +106,8 @@ class Workbench:
 
     def drop_base(self) -> None:
         """Forget the base, after a fault that may have left it changed."""
+        if self._base is not None:
+            self._base.original.close()
         self._base = None
 
     def items(self, ref: TaskRef, split: Split, limit: int | None, resources: Resources) -> list[Item]:

@@ -43,29 +43,69 @@ class Adapter:
         return {name: value.detach().to("cpu", copy=True) for name, value in self.trainable.items()}
 
 
+class Original:
+    """The values of a base as they were loaded: a checksum of all, and on disk a copy of those that a method changes.
+
+    Both are made on first need and hold as long as the base does, for after every method it is proven to have these
+    values again. A base that failed the proof has to be dropped, and this with it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._checksum: Checksum | None = None
+        self._copy: Snapshot | None = None
+        self._copied: frozenset[str] = frozenset()
+
+    def note(self, changed: Collection[str]) -> None:
+        """Note the values before a method is attached that changes some."""
+        if self._checksum is None:
+            self._checksum = checksum(self._model)
+        if not self._copied.issuperset(changed):
+            self._copy = self._copy or Snapshot()
+            self._copy.take({name: self._model.get_parameter(name) for name in changed})
+            self._copied = frozenset(changed)
+
+    def put_back(self, changed: Collection[str]) -> None:
+        """Give parameters of these names their values back."""
+        if changed and self._copy is not None:
+            self._copy.put_back({name: self._model.get_parameter(name) for name in changed})
+
+    def differing(self) -> list[str]:
+        """Names whose bits are not what they were."""
+        return differing(self._checksum or {}, checksum(self._model))
+
+    def close(self) -> None:
+        """Give up the copy."""
+        if self._copy is not None:
+            self._copy.close()
+
+
 @contextlib.contextmanager
-def attached(method: Method, base: Base) -> Iterator[Adapter]:
+def attached(method: Method, base: Base, original: Original | None = None) -> Iterator[Adapter]:
     """Attach a method for the length of a `with` block; afterwards the base is what it was.
+
+    Whoever attaches one method after the other to a base keeps its `original`, so that its values are noted once.
 
     Raises:
         MethodProblem: the method leaves the base unfrozen, trains nothing, or changed the base's values.
     """
     model = base.model
-    before = checksum(model)
     structure = Structure(model)
     own = {value: name for name, value in model.named_parameters()}
-    declared = {name: model.get_parameter(name) for name in method.changes(base)}
-    with Snapshot() as aside:
-        aside.take(declared)
+    declared = frozenset(method.changes(base))
+    with contextlib.ExitStack() as stack:
+        if original is None:
+            original = stack.enter_context(contextlib.closing(Original(model)))
+        original.note(declared)
         try:
             module = method.attach(base)
-            yield Adapter(module, _trainable(method, module, own, declared.keys()))
+            yield Adapter(module, _trainable(method, module, own, declared))
         finally:
             structure.restore()
             for value in model.parameters():
                 value.grad = None
-            aside.put_back(declared)
-    changed = differing(before, checksum(model))
+            original.put_back(declared)
+        changed = original.differing()
     if changed:
         raise MethodProblem(
             f"{type(method).__name__} changed {changed[0]!r} of the base and does not say so.",

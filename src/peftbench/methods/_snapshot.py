@@ -24,6 +24,10 @@ class Snapshot:
         return self
 
     def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the copy up."""
         self._file.close()
 
     def take(self, values: Mapping[str, torch.Tensor]) -> None:
