@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,10 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads of a run.")]
 MicroBatch = Annotated[int | None, typer.Option(help="Examples per forward pass in training.")]
 EvalBatch = Annotated[int | None, typer.Option(help="Examples answered together.")]
 KeepAdapters = Annotated[bool, typer.Option("--adapters/--no-adapters", help="Keep the trained adapters.")]
+Executor = Annotated[str, typer.Option(help="Where runs are done: inline, local (several at a time), or a file.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes of --executor local; by default one a GPU, or one a core.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -77,7 +82,8 @@ def run(
     micro_batch: MicroBatch = None,
     eval_batch: EvalBatch = None,
     adapters: KeepAdapters = True,
-    executor: Annotated[str, typer.Option(help="Where runs are done.")] = "inline",
+    executor: Executor = "inline",
+    workers: Workers = None,
     retry: Annotated[bool, typer.Option("--retry", help="Do failed runs again.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")] = True,
 ) -> None:
@@ -86,6 +92,7 @@ def run(
     from peftbench.show import Display, plan_summary, run_names
     from peftbench.store import Store
 
+    do = verbs.choose_executor(executor, workers)
     suite = _suite(what, tasks, models, methods, seeds)
     resources = _resources(data_root, device, threads, micro_batch, eval_batch, adapters)
     place = Store(store)
@@ -93,7 +100,7 @@ def run(
     typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)
     names = run_names({item.run_id: item.spec for item in todo.plan.runs})
     with _stoppable(), Display({run_id: names[run_id] for run_id in todo.run_ids}) as display:
-        outcome = verbs.complete(todo, place, executor=executor, watcher=display.watcher())
+        outcome = verbs.complete(todo, place, executor=do, watcher=display.watcher())
     if report:
         _report(place, outcome.records, suite.pscp)
     _end(outcome, place, names)
@@ -156,15 +163,24 @@ def show(
 @app.command(name="exec")
 def exec_(
     store: Annotated[Path, typer.Argument(help="Folder of the store.")],
-    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs that the store describes, or their last digits.")],
+    run_ids: Annotated[
+        list[str],
+        typer.Argument(help="Ids of runs that the store describes, or their last digits; - reads them from stdin."),
+    ],
     again: Annotated[bool, typer.Option("--again", help="Do runs that ended well once more.")] = False,
 ) -> None:
-    """Do the named runs here and now, unless they are done. This is what every executor calls."""
+    """Do the named runs here and now, unless they are done. This is what every executor calls.
+
+    With - in their place, ids are read from standard input, one a line, and what happens is told as JSON lines.
+    """
     from peftbench import verbs
     from peftbench.show import Display, run_names
     from peftbench.store import Store
 
     place = Store(store)
+    if "-" in run_ids:
+        _serve(place, alone=run_ids == ["-"] and not again)
+        return
     wanted = [place.find(run_id) for run_id in run_ids]
     names = run_names({run_id: place.spec(run_id) for run_id in wanted})
     with _stoppable(), Display(names) as display:
@@ -181,10 +197,11 @@ def status(store: StoreDir = Path("results"), as_json: AsJson = False) -> None:
     from peftbench.store import Store
 
     states = verbs.states(Store(store))
+    progress = verbs.progress(Store(store), states)
     if as_json:
-        _print_json(states)
+        _print_json(verbs.status_rows(states, progress))
     else:
-        _print(status_table(Store(store), states))
+        _print(status_table(Store(store), states, progress))
 
 
 @app.command()
@@ -264,13 +281,30 @@ def main() -> NoReturn:
     raise SystemExit(0)
 
 
+def _serve(store: Store, *, alone: bool) -> None:
+    """Be a worker: ids come in, events go out."""
+    from peftbench import verbs
+    from peftbench.executors._events import events_on_stdout
+
+    if not alone:
+        raise UsageError("With - the runs come from standard input alone.", "Leave other ids and --again away.")
+    with _stoppable():
+        well = verbs.serve_runs(store, sys.stdin, events_on_stdout())
+    if not well:
+        raise typer.Exit(1)
+
+
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
+    """Ctrl-C, and being asked to end, is one sentence."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command continues.", err=True)
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _dashed(argument: str) -> str:

@@ -9,6 +9,7 @@ PeftbenchError
 │   ├── MethodProblem   a method that cannot be built or attached as asked
 │   ├── MissingExtra    an optional dependency is not installed
 │   └── StoreProblem    the store cannot be read or written
+├── ExecutorProblem     whoever was to do the runs cannot be started: exit code 2
 └── Diverged            the loss of a run is no longer a number: recorded, the suite goes on
 """
 
@@ -56,6 +57,10 @@ class StoreProblem(UsageError):
 
 class Diverged(PeftbenchError):
     """The loss of a run is no longer a finite number."""
+
+
+class ExecutorProblem(PeftbenchError):
+    """Those that were to do the runs cannot be started."""
 
 
 class MissingExtra(UsageError):

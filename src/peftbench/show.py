@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from peftbench.report._format import plural
@@ -18,6 +18,7 @@ from peftbench.scoring.variants import natural, variants
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
     from peftbench.plan import Plan
+    from peftbench.progress import RunProgress
     from peftbench.record import Record
     from peftbench.spec import RunSpec
     from peftbench.store import State, Store
@@ -42,15 +43,18 @@ def run_names(specs: Mapping[str, RunSpec]) -> dict[str, str]:
 
 
 class Display:
-    """Progress on stderr: a bar in a terminal, a line a run elsewhere."""
+    """Progress on stderr: in a terminal a bar for every run at work, elsewhere a line for every run that is over."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._console = Console(stderr=True)
-        self._names, self._total, self._count, self._name = names, len(names), 0, ""
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+        self._names, self._total, self._begun, self._count = names, len(names), 0, 0
+        name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+        phase = TextColumn("{task.fields[phase]}", table_column=Column(no_wrap=True), markup=False)
+        columns = (name, phase, BarColumn(bar_width=12), MofNCompleteColumn(), TimeElapsedColumn())
         shown = self._console.is_terminal and bool(names)
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown)
-        self._task = self._bar.add_task("loading torch and transformers", total=1)
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown, expand=True)
+        self._loading: TaskID | None = self._bar.add_task("loading torch and transformers", total=1, phase="")
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -68,14 +72,18 @@ class Display:
         return Watcher(self._begin, self._progress, self._done)
 
     def _begin(self, run_id: str) -> None:
-        self._name = self._names.get(run_id, run_id)
-        self._progress("starting", 0, 0)
+        if self._loading is not None:
+            self._bar.remove_task(self._loading)
+            self._loading = None
+        self._begun += 1
+        text = f"({self._begun}/{self._total}) {self._names.get(run_id, run_id)}"
+        self._tasks[run_id] = self._bar.add_task(text.replace("[", r"\["), total=1, phase="starting")
 
-    def _progress(self, phase: str, done: int, total: int) -> None:
-        text = f"({self._count + 1}/{self._total}) {self._name} · {phase}"
-        self._bar.update(self._task, description=text.replace("[", r"\["), completed=done, total=total or 1)
+    def _progress(self, run_id: str, phase: str, done: int, total: int) -> None:
+        self._bar.update(self._tasks[run_id], phase=phase, completed=done, total=total or 1)
 
     def _done(self, record: Record) -> None:
+        self._bar.remove_task(self._tasks.pop(record.run_id))
         self._count += 1
         outcome = "failed" if record.failure else f"{record.headline} {_percent(record)}"
         name = self._names.get(record.run_id, record.run_id)
@@ -99,16 +107,16 @@ def plan_summary(plan: Plan, todo: int) -> str:
 
 def plan_table(plan: Plan, states: Mapping[str, State]) -> Table:
     """Every run of a plan."""
-    return _runs_table({item.run_id: item.spec for item in plan.runs}, states, {})
+    return _runs_table({item.run_id: item.spec for item in plan.runs}, states, {}, {})
 
 
-def status_table(store: Store, states: Mapping[str, State]) -> Group:
-    """Every run of a store, a count of the states, and why runs failed."""
+def status_table(store: Store, states: Mapping[str, State], progress: Mapping[str, RunProgress]) -> Group:
+    """Every run of a store, how far those are that run, a count of the states, and why runs failed."""
     counts = Counter(Text.from_markup(_MARKS[state]).plain for state in states.values())
     records = {run_id: record for run_id in states if (record := store.get(run_id)) is not None}
     found = {run_id: records[run_id].spec if run_id in records else store.spec(run_id) for run_id in states}
     specs = dict(sorted(found.items(), key=lambda item: _order(item[1])))
-    table = _runs_table(specs, states, records)
+    table = _runs_table(specs, states, records, progress)
     count = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
     failed = [record for record in records.values() if record.failure]
     reasons = [Text(f"\n{record.run_id.rpartition('--')[2]} failed in {_why(record)}") for record in failed]
@@ -121,7 +129,12 @@ def _order(spec: RunSpec) -> tuple[object, ...]:
     return spec.task.name, spec.model.name, spec.method.name, natural(settings), spec.seed or 0
 
 
-def _runs_table(specs: Mapping[str, RunSpec], states: Mapping[str, State], records: Mapping[str, Record]) -> Table:
+def _runs_table(
+    specs: Mapping[str, RunSpec],
+    states: Mapping[str, State],
+    records: Mapping[str, Record],
+    progress: Mapping[str, RunProgress],
+) -> Table:
     """A row for each run: its state, what it is, the digits that name it; scores where there are any."""
     several = len({spec.model.name for spec in specs.values()}) > 1
     wanted = {"score": bool(records), "model": several}
@@ -130,7 +143,7 @@ def _runs_table(specs: Mapping[str, RunSpec], states: Mapping[str, State], recor
     for (run_id, spec), method in zip(specs.items(), variants(list(specs.values())), strict=True):
         record = records.get(run_id)
         cells: dict[str, str | Text] = {
-            "state": _MARKS[states[run_id]],
+            "state": Text.assemble(Text.from_markup(_MARKS[states[run_id]]), _where(progress.get(run_id))),
             "score": _percent(record) if record else "",
             "task": Text(spec.task.name),
             "model": Text(spec.model.name),
@@ -165,6 +178,12 @@ def checks_table(checks: Sequence[Any]) -> Table:
         detail = Text(item.detail) if item.passed else Text.assemble(item.detail, " ", (item.fix, "bold"))
         table.add_row("[green]ok[/]" if item.passed else "[red]no[/]", Text(item.name), detail)
     return table
+
+
+def _where(progress: RunProgress | None) -> str:
+    if progress is None:
+        return ""
+    return f"  {progress.phase}" + (f" {progress.done}/{progress.total}" if progress.total else "")
 
 
 def _why(record: Record) -> str:

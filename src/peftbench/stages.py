@@ -22,6 +22,7 @@ from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.methods._attach import Adapter
 from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
+from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record, SplitResult
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
@@ -62,7 +63,8 @@ class Stages:
     def __init__(self, spec: RunSpec, resources: Resources, folder: RunFolder, progress: Progress) -> None:
         self.headline = ""
         self.chance: float | None = None
-        self._spec, self._resources, self._folder, self._progress = spec, resources, folder, progress
+        self._spec, self._resources, self._folder = spec, resources, folder
+        self._progress = noted(folder.progress, progress)
         self._started = _now()
         self._phase: Phase = "data"
         self._device = torch.device("cpu")

@@ -7,6 +7,7 @@
                         predictions.jsonl  one line an answered example
                         adapter/           the trained adapter
                         claim              empty; locked by the process that does the run
+                        progress.json      how far it is; gone when it is over
                         record.json        written last, by one rename: it is there whole or not at all
 
 A run without `record.json` has not been done. Reading never changes anything.
@@ -30,6 +31,8 @@ from typing import IO, Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from peftbench.errors import MissingExtra, StoreProblem
+from peftbench.progress import RunProgress
+from peftbench.progress import read as read_progress
 from peftbench.record import Prediction, Record
 from peftbench.spec import NUMERICS, SCHEMA, Resources, RunSpec, Value
 
@@ -62,6 +65,11 @@ class RunFolder:
     def adapter(self) -> Path:
         """The folder of the trained adapter."""
         return self.path / "adapter"
+
+    @property
+    def progress(self) -> Path:
+        """How far the run is, while it is done."""
+        return self.path / "progress.json"
 
     @property
     def claim(self) -> Path:
@@ -130,6 +138,8 @@ class Store:
         """Publish a record: from this moment the run is over."""
         with _translated(self.path):
             _write_whole(self.folder(record.run_id).record, record.model_dump_json(indent=1))
+        with contextlib.suppress(OSError):
+            self.folder(record.run_id).progress.unlink(missing_ok=True)
 
     def get(self, run_id: str) -> Record | None:
         """The record of a run, None when it has not been done.
@@ -191,6 +201,10 @@ class Store:
         if not folder.log.exists():
             return "missing"
         return "running" if _is_locked(folder.claim) else "started"
+
+    def progress(self, run_id: str) -> RunProgress | None:
+        """How far a run is that somebody does right now, None when that is not known."""
+        return read_progress(self.folder(run_id).progress)
 
     def run_ids(self) -> list[str]:
         """The ids of all run folders, done or not, sorted."""

@@ -5,17 +5,20 @@ The command line only reads arguments and shows results, so a notebook can do al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from peftbench import registry
 from peftbench.errors import MissingExtra, StoreProblem, UsageError
 from peftbench.executors._executor import Executor, Watcher
+from peftbench.executors._worker import Event, serve
 from peftbench.plan import Plan, make_plan
+from peftbench.progress import RunProgress
 from peftbench.record import Record
 from peftbench.spec import Resources, Suite
 from peftbench.store import State, Store
@@ -69,15 +72,15 @@ def run(
     store: Store,
     resources: Resources = USUAL,
     *,
-    executor: str = "inline",
+    executor: str | Executor = "inline",
     retry: bool = False,
     watcher: Watcher = QUIET,
 ) -> Outcome:
     """Do what is missing of a suite; called again, it continues.
 
-    `resources` says how and where runs are done; `executor` who does them, by name or by file. Failed runs are done
-    again when `retry` is set. `watcher` is told when a run begins, moves on and ends. What comes back holds the plan
-    and the record of every run.
+    `resources` says how and where runs are done; `executor` who does them: a name, a file, or an executor. Failed runs
+    are done again when `retry` is set. `watcher` is told when a run begins, moves on and ends. What comes back holds
+    the plan and the record of every run.
 
     Raises:
         UsageError: a name is unknown, data or weights are missing, the store cannot be written; nothing was started.
@@ -85,7 +88,7 @@ def run(
     return complete(pending(suite, store, resources, retry=retry), store, executor=executor, watcher=watcher)
 
 
-def complete(todo: Pending, store: Store, *, executor: str = "inline", watcher: Watcher = QUIET) -> Outcome:
+def complete(todo: Pending, store: Store, *, executor: str | Executor = "inline", watcher: Watcher = QUIET) -> Outcome:
     """Do what is pending.
 
     Raises:
@@ -95,7 +98,7 @@ def complete(todo: Pending, store: Store, *, executor: str = "inline", watcher: 
     if not plan.runs:
         reason = plan.set_aside[0].reason
         raise UsageError(f"Nothing of {plan.suite.name} can be run: {reason}.", "See: peftbench plan")
-    do: Executor = registry.load("executors", executor).value
+    do = choose_executor(executor) if isinstance(executor, str) else executor
     if todo.run_ids:
         _require_training_stack()
         _require_device(plan.runs[0].resources.device)
@@ -108,6 +111,30 @@ def complete(todo: Pending, store: Store, *, executor: str = "inline", watcher: 
         do(store, todo.run_ids, watcher)
     found = (store.get(planned.run_id) for planned in plan.runs)
     return Outcome(plan, tuple(record for record in found if record is not None))
+
+
+def choose_executor(name: str, workers: int | None = None) -> Executor:
+    """The executor of a name or file; with a number of workers for one that has any, a dataclass with that field.
+
+    Raises:
+        UsageError: there is none, or it has no workers.
+    """
+    found = registry.load("executors", name).value
+    if workers is None:
+        return cast("Executor", found)
+    if not dataclasses.is_dataclass(found) or "workers" not in {field.name for field in dataclasses.fields(found)}:
+        raise UsageError(f"The executor {name} has no workers.", "Leave --workers away, or take --executor local.")
+    return cast("Executor", dataclasses.replace(cast("Any", found), workers=workers))
+
+
+def serve_runs(store: Store, names: Iterable[str], tell: Callable[[Event], None]) -> bool:
+    """Do runs that a store describes as they are named, one after the other; whether all ended well. See `serve`.
+
+    Raises:
+        UsageError: a run is not described, or what runs need is not installed.
+    """
+    _require_training_stack()
+    return serve(store, names, tell)
 
 
 def execute_runs(
@@ -143,6 +170,22 @@ def states(store: Store) -> dict[str, State]:
         fix = f"Did you mean {' or '.join(near[:3])}?" if near else "Make one with: peftbench run quickstart"
         raise StoreProblem(f"There is no store {store.path}.", fix)
     return {run_id: store.state(run_id) for run_id in store.run_ids()}
+
+
+def progress(store: Store, states: Mapping[str, State]) -> dict[str, RunProgress]:
+    """Where those runs are that somebody does right now, as far as it is known."""
+    running = (run_id for run_id, state in states.items() if state == "running")
+    return {run_id: found for run_id in running if (found := store.progress(run_id)) is not None}
+
+
+def status_rows(states: Mapping[str, State], progress: Mapping[str, RunProgress]) -> list[dict[str, str | int | None]]:
+    """A row for every run: `run_id`, `state`, and `phase`, `done`, `total`, which are None when they are not known."""
+    rows: list[dict[str, str | int | None]] = []
+    for run_id, state in states.items():
+        where = progress.get(run_id)
+        phase, done, total = (where.phase, where.done, where.total) if where else (None, None, None)
+        rows.append({"run_id": run_id, "state": state, "phase": phase, "done": done, "total": total})
+    return rows
 
 
 def new_file(kind: Literal["task", "method"], path: Path) -> None:

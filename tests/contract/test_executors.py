@@ -66,6 +66,12 @@ def begins_nothing(store: Store, run_ids: Sequence[str], watcher: Watcher) -> No
     inline(store, run_ids, Watcher(done=watcher.done))
 
 
+def tells_how_far_before_it_begins(store: Store, run_ids: Sequence[str], watcher: Watcher) -> None:
+    for run_id in run_ids:
+        watcher.progress(run_id, "data", 0, 0)
+    inline(store, run_ids, watcher)
+
+
 def tells_another_record(store: Store, run_ids: Sequence[str], watcher: Watcher) -> None:
     def other(record: Record) -> None:
         watcher.done(record.model_copy(update={"finished": "never"}))
@@ -96,6 +102,7 @@ BROKEN: tuple[tuple[str, Executor], ...] = (
     ("tells", tells_twice),
     ("tells", begins_nothing),
     ("tells", tells_another_record),
+    ("tells", tells_how_far_before_it_begins),
     ("untouched", rewrites_resources),
     ("same answers", changes_predictions),
 )

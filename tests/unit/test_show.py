@@ -111,7 +111,7 @@ def test_seeds_of_one_setting_stand_below_each_other(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for rank, seed in ((16, 2), (8, 2), (16, 1), (8, 1)):
         store.describe(run_spec(r=rank, seed=seed), Resources())
-    text = printed(status_table(store, {run_id: store.state(run_id) for run_id in store.run_ids()}))
+    text = printed(status_table(store, {run_id: store.state(run_id) for run_id in store.run_ids()}, {}))
     rows = [line.split()[3:6] for line in text.splitlines() if "lora" in line]
     assert rows == [["lora", "r=8", "1"], ["lora", "r=8", "2"], ["lora", "r=16", "1"], ["lora", "r=16", "2"]]
 
@@ -124,7 +124,7 @@ def test_the_digits_of_an_id_are_never_cut(width: int, tmp_path: Path) -> None:
     store.put(record(EIGHT, 0.75))
     store.put(record(SIXTEEN, None))
     states = {run_id: store.state(run_id) for run_id in store.run_ids()}
-    text = printed(status_table(store, states), width)
+    text = printed(status_table(store, states, {}), width)
     for spec in (EIGHT, SIXTEEN, UNTOUCHED):
         assert spec.run_id[-8:] in text
     assert "75.0" in text
@@ -138,7 +138,7 @@ def test_every_run_that_ends_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
         watcher = display.watcher()
         for outcome in (record(EIGHT, 0.75), record(SIXTEEN, None)):
             watcher.begin(outcome.run_id)
-            watcher.progress("fit", 1, 2)
+            watcher.progress(outcome.run_id, "fit", 1, 2)
             watcher.done(outcome)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [

@@ -12,10 +12,14 @@ from peftbench.store import Store
 
 @dataclass(frozen=True)
 class Watcher:
-    """What is told while runs are done: a run begins, a phase moves on, a record is there."""
+    """What is told while runs are done: a run begins, a phase of it moves on, its record is there.
+
+    `progress` gets the id of the run, the phase, and how many of how many steps or examples are done. Several runs may
+    be at work at once; one call is made at a time.
+    """
 
     begin: Callable[[str], None] = lambda run_id: None
-    progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+    progress: Callable[[str, str, int, int], None] = lambda run_id, phase, done, total: None
     done: Callable[[Record], None] = lambda record: None
 
 

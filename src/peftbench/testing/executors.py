@@ -40,7 +40,14 @@ class _Subject:
     store: Store
     reference: Store
     begun: list[str] = field(default_factory=list)
+    astray: list[str] = field(default_factory=list)
     told: list[Record] = field(default_factory=list)
+
+    def moves(self, run_id: str, phase: str, done: int, total: int) -> None:
+        """Hear how far a run is."""
+        del phase, done, total
+        if run_id not in self.begun:
+            self.astray.append(run_id)
 
     @property
     def ids(self) -> list[str]:
@@ -106,7 +113,7 @@ def _nothing(subject: _Subject) -> str | None:
 
 
 def _returns(subject: _Subject) -> str | None:
-    subject.execute(subject.store, subject.ids, Watcher(begin=subject.begun.append, done=subject.told.append))
+    subject.execute(subject.store, subject.ids, Watcher(subject.begun.append, subject.moves, subject.told.append))
     return None
 
 
@@ -136,6 +143,8 @@ def _tells(subject: _Subject) -> str | None:
         odd = [run_id for run_id in (*subject.recorded, *counts) if counts[run_id] != 1]
         if odd:
             return f"The watcher was told {counts[odd[0]]} times that {odd[0]} {word}."
+    if subject.astray:
+        return f"The watcher was told how far {subject.astray[0]} is before it was told that it begins."
     differing = [record.run_id for record in subject.told if record != subject.store.get(record.run_id)]
     return f"The watcher was told of another record of {differing[0]} than the stored one." if differing else None
 
@@ -181,7 +190,7 @@ PROBES: tuple[Probe[_Subject], ...] = (
     Probe(
         "tells",
         "The watcher is told once that a run begins and once that it is done, with its record.",
-        "Call `watcher.begin` before and `watcher.done` after each run.",
+        "Call `watcher.begin` before and `watcher.done` after each run; give `watcher.progress` its id.",
         _tells,
     ),
     Probe("untouched", "What was asked for stays as it was described.", "Write no spec and no resources.", _untouched),
