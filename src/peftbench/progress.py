@@ -56,7 +56,7 @@ def noted(path: Path, tell: Tell) -> Tell:
 def read(path: Path) -> RunProgress | None:
     """What was written last, None when nothing can be read."""
     with contextlib.suppress(OSError, ValueError):
-        return RunProgress.model_validate_json(path.read_bytes())
+        return RunProgress.model_validate_json(path.read_bytes(), strict=True)
     return None
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -50,10 +50,12 @@ class Display:
         self._names, self._total, self._begun, self._count = names, len(names), 0, 0
         name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
         phase = TextColumn("{task.fields[phase]}", table_column=Column(no_wrap=True), markup=False)
-        columns = (name, phase, BarColumn(bar_width=12), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (name, phase, BarColumn(bar_width=12), TextColumn("{task.fields[count]}"), TimeElapsedColumn())
         shown = self._console.is_terminal and bool(names)
         self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown, expand=True)
-        self._loading: TaskID | None = self._bar.add_task("loading torch and transformers", total=1, phase="")
+        self._loading: TaskID | None = self._bar.add_task(
+            "loading torch and transformers", total=None, phase="", count=""
+        )
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -77,10 +79,13 @@ class Display:
             self._loading = None
         self._begun += 1
         text = f"({self._begun}/{self._total}) {self._names.get(run_id, run_id)}"
-        self._tasks[run_id] = self._bar.add_task(text.replace("[", r"\["), total=1, phase="starting")
+        self._tasks[run_id] = self._bar.add_task(text.replace("[", r"\["), total=None, phase="starting", count="")
 
     def _progress(self, run_id: str, phase: str, done: int, total: int) -> None:
-        self._bar.update(self._tasks[run_id], phase=phase, completed=done, total=total or 1)
+        # 80 columns hold the name of a run beside one word.
+        short = phase.removeprefix("predict ")
+        count = f"{done}/{total}" if total else ""
+        self._bar.update(self._tasks[run_id], phase=short, completed=done, total=total or 1, count=count)
 
     def _done(self, record: Record) -> None:
         self._bar.remove_task(self._tasks.pop(record.run_id))

@@ -30,10 +30,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
-def peftbench(*arguments: str | Path, folder: Path | None = None) -> Result:
-    """Run a command to its end."""
+def peftbench(*arguments: str | Path, folder: Path | None = None, given: str | None = None) -> Result:
+    """Run a command to its end; `given` is what stands in its standard input."""
     command = [sys.executable, "-m", "peftbench", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment(), check=False, input=given
+    )
     return Result(done.returncode, done.stdout, done.stderr)
 
 

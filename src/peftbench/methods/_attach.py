@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import weakref
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,10 @@ class Original:
         if self._checksum is None:
             self._checksum = checksum(self._model)
         if not self._copied.issuperset(changed):
-            self._copy = self._copy or Snapshot()
+            if self._copy is None:
+                self._copy = Snapshot()
+                # A bench that nobody clears takes the file with it.
+                weakref.finalize(self, self._copy.close)
             self._copy.take({name: self._model.get_parameter(name) for name in changed})
             self._copied = frozenset(changed)
 

@@ -52,6 +52,8 @@ class PeftMethod(Method):
     def save(self, module: nn.Module, base: Base, folder: Path) -> None:
         """The adapter folder that `PeftModel.from_pretrained` reads."""
         del base
+        for config in peft_model(module).peft_config.values():
+            _order_sets(config)
         # Embeddings are never resized here; left to itself the library would ask the hub about them.
         peft_model(module).save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
 
@@ -166,6 +168,13 @@ def modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
         for path, module in model.named_modules()
         if path in ends or path.endswith(tuple(f".{end}" for end in ends))
     ]
+
+
+def _order_sets(config: Any) -> None:
+    """The library keeps names in sets, whose order is another one in every process; a file is to be the same."""
+    for key, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(config, key, sorted(value))
 
 
 def peft_model(module: nn.Module) -> Any:

@@ -1,0 +1,162 @@
+"""What stays warm is what it replaces: values of the base that are proven, questions that are encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+import torch
+
+from peftbench import workbench
+from peftbench.errors import MethodProblem
+from peftbench.methods import _attach
+from peftbench.methods._attach import Adapter, Checksum, Original, attached, checksum
+from peftbench.methods._method import Base
+from peftbench.methods._snapshot import Snapshot
+from peftbench.methods.full import Full
+from peftbench.methods.lora import Lora
+from peftbench.models._facts import find
+from peftbench.spec import ModelRef, Resources, TaskRef
+from peftbench.tasks._task import Item
+from peftbench.tasks.toy_mood import TASK
+from peftbench.training.batches import Question, Room, ask
+from peftbench.workbench import Workbench
+
+FACTS = find("tiny")
+HOW = Resources(device="cpu", threads=1, model_folder=str(FACTS.folder))
+TINY = ModelRef(name=FACTS.name, revision=FACTS.revision)
+REF = TaskRef(name="toy_mood", version=TASK.version, data=TASK.source.identity(None))
+
+
+@pytest.fixture
+def bench() -> Workbench:
+    torch.set_num_threads(1)
+    bench = Workbench()
+    bench.base(TINY, HOW)
+    return bench
+
+
+def spoil(adapter: Adapter) -> None:
+    with torch.no_grad():
+        for value in adapter.trainable.values():
+            value.add_(1)
+
+
+def test_values_are_noted_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One checksum at first and one after every method; one copy for all that change the same."""
+    sums: list[object] = []
+    copies: list[object] = []
+    take = Snapshot.take
+
+    def counted_sum(model: torch.nn.Module) -> Checksum:
+        sums.append(model)
+        return checksum(model)
+
+    def counted_copy(snapshot: Snapshot, values: Mapping[str, torch.Tensor]) -> None:
+        copies.append(values)
+        take(snapshot, values)
+
+    monkeypatch.setattr(_attach, "checksum", counted_sum)
+    monkeypatch.setattr(Snapshot, "take", counted_copy)
+    for method, so_far in ((Lora(), (2, 0)), (Full(), (3, 1)), (Lora(), (4, 1)), (Full(), (5, 1))):
+        with bench.attached(method) as adapter:
+            spoil(adapter)
+        assert (len(sums), len(copies)) == so_far
+
+
+class Part(Full):
+    """Trains two tensors, and says so."""
+
+    def attach(self, base: Base) -> torch.nn.Module:
+        for name in self.changes(base):
+            base.model.get_parameter(name).requires_grad_(True)
+        return base.model
+
+    def changes(self, base: Base) -> Iterable[str]:
+        return [name for name, _ in base.model.named_parameters()][:2]
+
+
+class Other(Part):
+    """Trains two others."""
+
+    def changes(self, base: Base) -> Iterable[str]:
+        return [name for name, _ in base.model.named_parameters()][1:3]
+
+
+def test_every_set_of_changed_values_comes_back(bench: Workbench) -> None:
+    base = bench._there()
+    before = checksum(base.model.model)
+    for method in (Part(), Other(), Full(), Part(), Other(), Lora(), Part()):
+        with bench.attached(method) as adapter:
+            spoil(adapter)
+            assert isinstance(method, Lora) or checksum(base.model.model) != before
+        assert checksum(base.model.model) == before
+
+
+class Silent(Lora):
+    """Changes the base and does not say so."""
+
+    def attach(self, base: Base) -> torch.nn.Module:
+        with torch.no_grad():
+            next(base.model.parameters())[0] += 1
+        return super().attach(base)
+
+
+def test_a_change_shows_also_after_others(bench: Workbench) -> None:
+    with bench.attached(Lora()):
+        pass
+    with pytest.raises(MethodProblem, match="changed"), bench.attached(Silent()):
+        pass
+
+
+def test_a_change_between_two_methods_shows(bench: Workbench) -> None:
+    """The values are held against those of the beginning, not against those of a moment ago."""
+    with bench.attached(Lora()):
+        pass
+    with torch.no_grad():
+        next(bench._there().model.model.parameters())[0] += 1
+    with pytest.raises(MethodProblem, match="changed"), bench.attached(Lora()):
+        pass
+
+
+def test_without_an_original_a_base_is_lent_once(bench: Workbench) -> None:
+    base = bench._there().model
+    with torch.no_grad():
+        next(base.model.parameters())[0] += 1
+    with attached(Lora(), base):
+        pass
+    original = Original(base.model)
+    with attached(Full(), base, original) as adapter:
+        spoil(adapter)
+    original.close()
+    assert original.differing() == []
+
+
+def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    chat = bench._there().model.chat
+
+    def counting(chat: object, items: Iterable[Item], room: Room) -> list[Question]:
+        found = ask(bench._there().model.chat, items, room)
+        asked.extend(question.item.id for question in found)
+        return found
+
+    monkeypatch.setattr(workbench, "ask", counting)
+    items = bench.items(REF, "train", 20, HOW)
+    small, large = Room(30), Room(200, answer=8)
+    for room, wanted, new in (
+        (large, items[:5], 5),
+        (large, items[3:12], 7),
+        (large, items[:12], 0),
+        (small, items, 20),
+        (large, items, 8),
+        (small, items[::-1], 0),
+    ):
+        asked.clear()
+        assert bench.ask(REF, wanted, room) == ask(chat, wanted, room)
+        assert len(asked) == new
+    bench.drop_base()
+    bench.base(TINY.model_copy(update={"chat": "plain"}), HOW)
+    plain = bench.ask(REF, items, large)
+    assert plain == ask(bench._there().model.chat, items, large)
+    assert plain != ask(chat, items, large)
