@@ -37,6 +37,7 @@ wheel: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/warm_worker.py
 
 clean:
 	rm -rf $(VENV) build dist

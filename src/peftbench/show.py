@@ -49,8 +49,9 @@ class Display:
         self._console = Console(stderr=True)
         self._names, self._total, self._begun, self._count = names, len(names), 0, 0
         name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
-        phase = TextColumn("{task.fields[phase]}", table_column=Column(no_wrap=True), markup=False)
-        columns = (name, phase, BarColumn(bar_width=12), TextColumn("{task.fields[count]}"), TimeElapsedColumn())
+        phase = TextColumn("{task.fields[phase]}", table_column=Column(no_wrap=True, min_width=10), markup=False)
+        count = TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True, min_width=5, justify="right"))
+        columns = (name, phase, BarColumn(bar_width=12), count, TimeElapsedColumn())
         shown = self._console.is_terminal and bool(names)
         self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown, expand=True)
         self._loading: TaskID | None = self._bar.add_task(
