@@ -14,6 +14,7 @@ import pytest
 
 from e2e.command import environment, peftbench
 from e2e.processes import alive, children, started, stop, waited
+from peftbench import registry
 from peftbench.executors._executor import Watcher
 from peftbench.executors.local import Local
 from peftbench.record import Record
@@ -24,6 +25,7 @@ from peftbench.verbs import run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks at processes through /proc")
 
+METHODS = registry.shipped("methods")
 SMALL = ("--threads", "1", "--no-report", "train.max_steps=3", "train.limit=48", "evaluate.limit=8")
 TWO = ("--executor", "local", "--workers", "2")
 AtWork = tuple[subprocess.Popen[str], list[int]]
@@ -46,13 +48,13 @@ def comparable(store: Path) -> dict[str, object]:
 
 
 def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
-    ask = ("--tasks", "toy_mood,toy_more", "--models", "tiny", "--methods", "zero_shot,lora,prompt_tuning,full")
+    ask = ("--tasks", "toy_mood,toy_more", "--models", "tiny", "--methods", ",".join(METHODS))
     for name, how in (("inline", ()), ("local", TWO)):
         done = peftbench("run", *ask, *SMALL, "--store", tmp_path / name, *how)
         assert done.code == 0, done.err
-        assert done.err.count(" accuracy ") == 8
+        assert done.err.count(" accuracy ") == 2 * len(METHODS)
     inline, local = comparable(tmp_path / "inline"), comparable(tmp_path / "local")
-    assert len(inline) == 8
+    assert len(inline) == 2 * len(METHODS)
     assert inline == local
 
 
