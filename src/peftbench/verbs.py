@@ -96,7 +96,7 @@ def complete(todo: Pending, store: Store, *, executor: str | Executor = "inline"
     """
     plan = todo.plan
     if not plan.runs:
-        reason = plan.set_aside[0].reason
+        reason = plan.set_aside[0].reason if plan.set_aside else "its tasks ask for other methods"
         raise UsageError(f"Nothing of {plan.suite.name} can be run: {reason}.", "See: peftbench plan")
     do = choose_executor(executor) if isinstance(executor, str) else executor
     if todo.run_ids:

@@ -11,11 +11,15 @@ from typing import Any
 
 import peft
 import pytest
+import torch
 
 from peftbench import registry
+from peftbench.methods._attach import attached
+from peftbench.methods._method import build
 from peftbench.methods._peft import PeftMethod, layers
 from peftbench.methods.lora import Lora
 from peftbench.methods.prompt_tuning import PromptTuning
+from peftbench.models._batch import pad
 from peftbench.models._roles import ARCHITECTURES
 from peftbench.testing import check_method
 from peftbench.testing.base import process_settings
@@ -81,6 +85,54 @@ def test_every_check_is_made(fresh: FreshProcess) -> None:
     assert made == {probe.name for probe in PROBES}
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in {"zero_shot", "full"}])
+def test_adapters_of_a_16_bit_base_are_trained_in_32(method: str, tmp_path: Path) -> None:
+    """Steps of a usual size are lost beside a value of 1 in 16 bits; and the base goes on in its own precision."""
+    base = tiny("llama", tmp_path / "llama")
+    base.model.to(torch.bfloat16)
+    batch = pad([[5, 6, 7, 8]], base.device)
+    with attached(build(method, registry.load("methods", method).value, {}), base) as adapter:
+        assert {value.dtype for value in adapter.trainable.values()} == {torch.float32}
+        optimizer = torch.optim.AdamW(adapter.trainable.values(), lr=5e-5, weight_decay=0.0)
+        before = adapter.state()
+        for autocast in (False, True):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                logits = adapter.module(**batch.inputs(), use_cache=False).logits
+            assert logits.dtype == torch.bfloat16
+            logits.float().logsumexp(dim=-1).sum().backward()
+            optimizer.step()
+        moved = [name for name, value in adapter.state().items() if not torch.equal(value, before[name])]
+        assert moved
+
+
+@pytest.mark.parametrize(
+    ("settings", "width"),
+    [
+        ({}, 48),
+        ({"target_modules": ["mlp.down_proj"]}, 48),
+        ({"target_modules": ["layers.1.mlp.down_proj"]}, 48),
+        ({"target_modules": ["mlp.down_proj"], "feedforward_modules": []}, 32),
+        ({"feedforward_targets": []}, 32),
+    ],
+    ids=str,
+)
+def test_ia3_rescales_the_input_of_down(settings: dict[str, Any], width: int, tmp_path: Path) -> None:
+    base = tiny("llama", tmp_path / "llama")
+    with attached(build("ia3", registry.load("methods", "ia3").value, settings), base) as adapter:
+        widths = {max(value.shape) for name, value in adapter.trainable.items() if "down_proj" in name}
+    assert widths == {width}, "48 go in, 32 come out"
+
+
+def test_a_sampled_prompt_starts_at_what_the_model_sees(tmp_path: Path) -> None:
+    """Gemma scales its embeddings on the way: a start at the rows themselves would be far too small."""
+    base = tiny("gemma3_text", tmp_path / "gemma")
+    words = base.model.get_input_embeddings()(torch.arange(40))  # type: ignore[operator]
+    with attached(PromptTuning(sampled_vocabulary=40), base) as adapter:
+        (prompt,) = adapter.trainable.values()
+        distance = (prompt.detach()[:, None] - words[None]).abs().amax(dim=-1).amin(dim=-1)
+    assert float(distance.max()) == 0.0
+
+
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_base_ignores_padding(model_type: str, fresh: FreshProcess) -> None:
     """What the checks of an untrained method say is said of the architecture itself."""
@@ -128,6 +180,15 @@ def test_defaults_are_those_of_the_library(method: str) -> None:
         ("lorra", {}, "Unknown method 'lorra'"),
         ("lora", {"rank": 4}, "Unknown hyperparameter 'rank' in method lora"),
         ("lora", {"r": 0}, "r must be at least 1"),
+        (
+            "ia3",
+            {"target_modules": ["k_proj"], "feedforward_modules": ["q_proj"]},
+            "'q_proj' is not among target_modules",
+        ),
+        ("ia3", {"feedforward_modules": ["down_proj"]}, "'down_proj' is not among target_modules"),
+        ("ia3", {"feedforward_targets": ["up"]}, "'up' is not among targets"),
+        ("ia3", {"feedforward_targets": [], "feedforward_modules": []}, "say the same: give one of them"),
+        ("bitfit", {"targets": []}, "targets must name a role"),
         ("p_tuning", {"encoder_reparameterization_type": "GRU"}, "Input should be 'LSTM' or 'MLP'"),
         ("p_tuning", {"encoder_dropout": 1.0}, "encoder_dropout must be at least 0 and below 1"),
         ("p_tuning", {"encoder_num_layers": 0}, "must be at least 1"),

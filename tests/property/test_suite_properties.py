@@ -109,7 +109,7 @@ def test_a_named_member_keeps_the_settings_the_suite_has_for_it() -> None:
 def test_sections_of_an_entry_may_be_mappings() -> None:
     entry = {"use": "lora", "r": 4, "train": {"lr": 0.1, "epochs": 2}}
     (method,) = build_suite({**DATA, "methods": [entry]}).methods
-    assert method == Entry(use="lora", options={"r": 4, "train.lr": 0.1, "train.epochs": 2})
+    assert method == Entry(use="lora", options={"r": 4, "train.learning_rate": 0.1, "train.num_train_epochs": 2})
 
 
 def test_files_beside_the_suite_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from peftbench.models._facts import ModelFacts
 from peftbench.plan import make_plan
 from peftbench.spec import PscpSpec, Resources, Suite
 from peftbench.suites._bundle import bundle_names
-from peftbench.suites._read import build_suite, read_suite
+from peftbench.suites._read import build_suite, read_suite, suite_names
 
 ONE: dict[str, Any] = {"tasks": "toy_mood", "models": "tiny"}
 
@@ -133,6 +133,46 @@ def test_what_is_typed_wins_over_the_bundle() -> None:
     for method in ("prompt_tuning", "lora"):
         assert planned(suite, method).train.learning_rate == 0.25
     assert planned(suite, "prompt_tuning").method.settings["num_virtual_tokens"] == 100
+
+
+@pytest.mark.parametrize("bundle", [None, "published_head"])
+@pytest.mark.parametrize("typed", [["train.lr=0.25", "train.epochs=7"], ["train={learning_rate: 0.25, epochs: 7}"]])
+def test_what_is_typed_wins_over_nested_settings(bundle: str | None, typed: list[str]) -> None:
+    nested = {"learning_rate": 0.5, "epochs": 1}
+    suite = build_suite(
+        {
+            "bundle": bundle,
+            "tasks": [{"use": "toy_mood", "train": nested}],
+            "models": [{"use": "tiny", "train": nested}],
+            "methods": [{"use": "lora", "train": nested}, {"use": "full", "train": nested}],
+            "evaluate": {"max_new_tokens": 8},
+        },
+        typed,
+    )
+    for method in ("lora", "full"):
+        train = planned(suite, method).train
+        assert (train.learning_rate, train.num_train_epochs) == (0.25, 7)
+        assert train.weight_decay == (1e-5 if bundle else 0.0), "what the bundle says besides stays"
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_a_printed_suite_is_read_back(name: str) -> None:
+    suite = read_suite(name)
+    assert build_suite(suite.model_dump(mode="json")) == suite
+
+
+@pytest.mark.parametrize("bundle", [None, "published_v1"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"train": {"lr": 0.1, "learning_rate": 0.2}},
+        {"methods": [{"use": "lora", "train": {"lr": 0.1}, "train.learning_rate": 0.2}]},
+    ],
+    ids=str,
+)
+def test_a_setting_that_stands_twice_is_refused(bundle: str | None, own: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSpec, match=r"sets '(train\.)?learning_rate' twice"):
+        build_suite({**ONE, "methods": "lora", "bundle": bundle, **own})
 
 
 def test_unknown_bundle() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import get_args
@@ -38,9 +39,12 @@ def record_lost(store: Store, run_id: str, before: Record | None, death: Death) 
     with store.claim(run_id) as mine:
         if not mine:
             return False
-        if store.get(run_id) == before:
+        # Whoever begins a run gives up its old record first.
+        if store.get(run_id) in (None, before):
             with contextlib.suppress(OSError), store.folder(run_id).log.open("a", encoding="utf-8") as log:
                 log.write(f"{now()} the worker {death.how}\n{death.words}\n")
+            # As after any fault: an adapter that was half written is not kept.
+            shutil.rmtree(store.folder(run_id).adapter, ignore_errors=True)
             store.put(_record(store, run_id, death))
     return True
 

@@ -105,7 +105,7 @@ class _Desk:
             for seat in self.seats:
                 if seat.ready and seat.run_id is None:
                     self._occupy(seat)
-        if self.problem is not None:
+        if self.problem is not None and self._left():
             raise self.problem
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class _Desk:
             others = {other.warm.base for other in self.seats if other is not seat and other.warm}
             run_id = choose(self.waiting, self.wanted, seat.warm, others)
             self.waiting.remove(run_id)
-            if self.store.get(run_id) == self.before[run_id]:
+            if self.store.get(run_id) in (None, self.before[run_id]):
                 assert seat.process is not None
                 seat.run_id, seat.warm = run_id, self.wanted[run_id]
                 seat.process.give(run_id)

@@ -29,6 +29,10 @@ class BitFit(Method):
 
     targets: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.targets == ():
+            raise ValueError("targets must name a role, or be left away")
+
     def unfit(self, facts: Facts) -> str | None:
         """A model that lacks a role asked for."""
         return missing_role(facts, self.targets or ())

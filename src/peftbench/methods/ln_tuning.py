@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from peftbench.methods._method import Base
 from peftbench.methods._peft import TargetedPeftMethod
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
 class LnTuning(TargetedPeftMethod):
-    """The scale of every norm, and its shift where it has one: those in front of attention and feed-forward, and the
-    last one."""
+    """The scale of every norm, and its shift where it has one: those around attention and feed-forward, and the last.
+
+    In a base of 16 bits the trained norms have 32, and compute in them: beside a scale of 1 a usual step is lost in 16.
+    """
 
     config_class: ClassVar[str] = "LNTuningConfig"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
 
     targets: tuple[str, ...] = ("norm",)
+
+    def attach(self, base: Base) -> nn.Module:
+        """The `PeftModel` around the base, its trained norms in full precision."""
+        model = super().attach(base)
+        for layer in model.modules():
+            own = [value for value in layer.parameters(recurse=False) if value.requires_grad]
+            if own and own[0].element_size() < 4:
+                layer.register_forward_pre_hook(_widened)
+                layer.register_forward_hook(partial(_narrowed, own[0].dtype))
+                layer.float()
+        return model
+
+
+def _widened(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    del layer
+    return tuple(value.float() for value in inputs)
+
+
+def _narrowed(dtype: torch.dtype, layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    del layer, inputs
+    return output.to(dtype)
 
 
 METHOD = LnTuning

@@ -48,11 +48,13 @@ class PromptTuning(PromptMethod):
     def _start_common(self, model: nn.Module, base: Base) -> None:
         import torch
 
-        rows = base.model.get_input_embeddings().weight  # type: ignore[operator]  # every language model has it
-        drawn = torch.randint(min(self.sampled_vocabulary or len(rows), len(rows)), (self.num_virtual_tokens,))
+        # Called, not looked up: some models scale their embeddings on the way.
+        embed: Any = base.model.get_input_embeddings()  # type: ignore[operator]  # every language model has it
+        known = min(self.sampled_vocabulary or embed.num_embeddings, embed.num_embeddings)
+        drawn = torch.randint(known, (self.num_virtual_tokens,))
         prompt = peft_model(model).prompt_encoder["default"].embedding.weight
         with torch.no_grad():
-            prompt.copy_(rows[drawn.to(rows.device)])
+            prompt.copy_(embed(drawn.to(embed.weight.device)))
 
 
 METHOD = PromptTuning

@@ -13,10 +13,8 @@ from typing import Any
 
 from peftbench import registry
 from peftbench.errors import UnknownName
-from peftbench.spec import EvalSpec, PscpSpec, TrainSpec, Value
+from peftbench.suites._entry import SECTIONS, plain_entry, plain_section
 from peftbench.suites._yaml import parse_yaml
-
-_SECTIONS: Mapping[str, type[Value]] = {"train": TrainSpec, "evaluate": EvalSpec, "pscp": PscpSpec}
 
 
 def bundle_names() -> list[str]:
@@ -37,39 +35,25 @@ def read_bundle(name: str) -> dict[str, Any]:
 
 
 def under_bundle(data: Mapping[str, Any], bundle: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of a suite with what a bundle adds to it."""
+    """The data of a suite, its entries plain, with what a bundle adds to it."""
     merged = {key: value for key, value in bundle.items() if key != "description"} | dict(data)
-    for section, spec in _SECTIONS.items():
+    for section in SECTIONS:
         own = data.get(section) or {}
-        merged[section] = {**bundle[section], **_full_names(own, spec)} if isinstance(own, Mapping) else own
-    usual = {entry["use"]: _dotted(entry) for entry in map(_entry, bundle["methods"])}
-    merged["methods"] = [_with(usual, entry) for entry in data.get("methods") or bundle["methods"]]
+        if isinstance(own, Mapping):
+            merged[section] = {**bundle[section], **plain_section(section, own, "the suite")}
+    usual = {entry["use"]: entry for entry in map(_entry, bundle["methods"])}
+    own_methods = data.get("methods") or bundle["methods"]
+    merged["methods"] = [_with(usual, entry) for entry in own_methods] if isinstance(own_methods, list) else own_methods
     return merged
 
 
 def _with(usual: Mapping[str, Mapping[str, Any]], entry: Any) -> Any:
     """A method with the settings the bundle has for it, where the entry does not say otherwise."""
-    known = usual.get(registry.canonical(str(_entry(entry).get("use"))))
-    return {**known, **_dotted(_entry(entry)), "use": known["use"]} if known else entry
+    own = _entry(entry)
+    known = usual.get(registry.canonical(str(own.get("use"))))
+    return {**known, **own, "use": known["use"]} if known else entry
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    return dict(entry) if isinstance(entry, Mapping) else {"use": entry}
-
-
-def _dotted(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with one spelling for each setting: `train: {lr: 1}` is `train.learning_rate: 1`."""
-    result: dict[str, Any] = {}
-    for key, value in entry.items():
-        section, _, name = key.partition(".")
-        spec = _SECTIONS.get(section)
-        if spec and (name or isinstance(value, Mapping)):
-            inner = _full_names({name: value} if name else value, spec)
-            result.update({f"{section}.{one}": item for one, item in inner.items()})
-        else:
-            result[key] = value
-    return result
-
-
-def _full_names(settings: Mapping[str, Any], spec: type[Value]) -> dict[str, Any]:
-    return {spec.aliases.get(key, key): value for key, value in settings.items()}
+    plain = plain_entry(entry, "methods")
+    return plain if isinstance(plain, dict) else {"use": plain}

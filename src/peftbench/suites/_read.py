@@ -10,12 +10,13 @@ from typing import Any
 
 from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
-from peftbench.spec import EvalSpec, PscpSpec, Suite, TrainSpec, Value
+from peftbench.spec import PscpSpec, Suite
 from peftbench.suites._bundle import read_bundle, under_bundle
+from peftbench.suites._entry import SECTIONS, full_name, plain_entry, plain_section
 from peftbench.suites._yaml import parse_scalar, parse_yaml
 
-_LISTS = ("tasks", "models", "methods", "seeds")
-_SECTIONS: Mapping[str, type[Value]] = {"train": TrainSpec, "evaluate": EvalSpec, "pscp": PscpSpec}
+_FAMILIES = ("tasks", "models", "methods")
+_LISTS = (*_FAMILIES, "seeds")
 
 
 def suite_names() -> list[str]:
@@ -64,6 +65,9 @@ def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: s
     first = [override for override in typed if override.partition("=")[0] in {"bundle", *_LISTS}]
     for override in first:
         _apply(merged, override)
+    for family in _FAMILIES:
+        if isinstance(merged.get(family), list):
+            merged[family] = [plain_entry(entry, where) for entry in merged[family]]
     if merged.get("bundle") is not None:
         merged = under_bundle(merged, read_bundle(str(merged["bundle"])))
     for override in typed:
@@ -101,21 +105,28 @@ def _apply(data: dict[str, Any], override: str) -> None:
         data[key] = [parse_scalar(item) for item in items] if key == "seeds" else _selected(items, data.get(key) or ())
         return
     section, _, name = key.partition(".")
-    if not name:
+    value = parse_scalar(text)
+    if section not in SECTIONS and name:
+        raise UnknownName("section", section, SECTIONS, f"the override {override!r}")
+    if name:
+        _set(data, section, name, value)
+    elif section in SECTIONS and isinstance(value, Mapping):
+        for one, item in plain_section(section, value, override).items():
+            _set(data, section, one, item)
+    else:
         _refuse_misplaced(key, text, override)
-        data[key] = parse_scalar(text)
-        return
-    if section not in _SECTIONS:
-        raise UnknownName("section", section, _SECTIONS, f"the override {override!r}")
-    spec = _SECTIONS[section]
+        data[key] = value
+
+
+def _set(data: dict[str, Any], section: str, name: str, value: Any) -> None:
+    """Set what all runs have in common, and take it from the entries that say otherwise: what is typed last wins."""
+    full = full_name(section, name)
     written = data.get(section)
     if written is None or isinstance(written, Mapping):
-        canonical = spec.aliases.get(name, name)
-        kept = {old: value for old, value in (written or {}).items() if spec.aliases.get(old, old) != canonical}
-        data[section] = {**kept, canonical: parse_scalar(text)}
-    names = {name, *(alias for alias, full in spec.aliases.items() if full == name), spec.aliases.get(name, name)}
-    for family in ("tasks", "models", "methods"):
-        data[family] = [_without(entry, {f"{section}.{one}" for one in names}) for entry in data.get(family) or ()]
+        kept = {old: item for old, item in (written or {}).items() if full_name(section, str(old)) != full}
+        data[section] = {**kept, full: value}
+    for family in _FAMILIES:
+        data[family] = [_without(entry, f"{section}.{full}") for entry in data.get(family) or ()]
 
 
 def _all_beside(folder: Path, entries: Any) -> Any:
@@ -145,7 +156,7 @@ def _refuse_misplaced(key: str, value: Any, written: str) -> None:
     """A setting that exists, written where it does not belong, is told its place."""
     if key in Suite.model_fields:
         return
-    for section, spec in _SECTIONS.items():
+    for section, spec in SECTIONS.items():
         if key in {*spec.model_fields, *spec.aliases}:
             raise InvalidSpec(f"The suite has no setting {key!r}.", f"Write: {section}.{written}")
     for method in registry.shipped("methods"):
@@ -155,9 +166,8 @@ def _refuse_misplaced(key: str, value: Any, written: str) -> None:
             raise InvalidSpec(f"The suite has no setting {key!r}; a method has.", f"Write: 'methods=[{entries}]'")
 
 
-def _without(entry: Any, keys: set[str]) -> Any:
-    """An entry without settings of its own that the command line overrides: what is typed last wins."""
-    return {key: value for key, value in entry.items() if key not in keys} if isinstance(entry, Mapping) else entry
+def _without(entry: Any, key: str) -> Any:
+    return {name: value for name, value in entry.items() if name != key} if isinstance(entry, Mapping) else entry
 
 
 def _read_text(path: Path) -> str:
