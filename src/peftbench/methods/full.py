@@ -18,7 +18,7 @@ class Full(Method):
 
     identity_at_start: ClassVar[bool] = True
     reference: ClassVar[Literal["floor", "ceiling"] | None] = "ceiling"
-    learning_rate: ClassVar[float] = 2e-5
+    learning_rate: ClassVar[float] = 3e-5
 
     def attach(self, base: Base) -> nn.Module:
         """The base itself, unfrozen."""

@@ -20,7 +20,7 @@ class Ia3(TargetedPeftMethod):
 
     config_class: ClassVar[str] = "IA3Config"
     identity_at_start: ClassVar[bool] = True
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-3
 
     targets: tuple[str, ...] = ("key", "value", "down")
     feedforward_targets: tuple[str, ...] | None = None

@@ -18,7 +18,7 @@ class Lora(TargetedPeftMethod):
 
     config_class: ClassVar[str] = "LoraConfig"
     identity_at_start: ClassVar[bool] = True
-    learning_rate: ClassVar[float] = 2e-4
+    learning_rate: ClassVar[float] = 3e-4
 
     r: int = 16
     lora_alpha: int = 32

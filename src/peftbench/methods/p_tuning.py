@@ -18,7 +18,7 @@ class PTuning(EncodedPromptMethod):
     """
 
     config_class: ClassVar[str] = "PromptEncoderConfig"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 1e-4
 
     encoder_reparameterization_type: Literal["LSTM", "MLP"] = "LSTM"
     encoder_hidden_size: int | None = None

@@ -21,7 +21,7 @@ class PrefixTuning(EncodedPromptMethod):
     """
 
     config_class: ClassVar[str] = "PrefixTuningConfig"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-4
 
     prefix_projection: bool = True
     encoder_hidden_size: int | None = 512

@@ -21,7 +21,7 @@ class PromptTuning(PromptMethod):
     """
 
     config_class: ClassVar[str] = "PromptTuningConfig"
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
 
     sampled_vocabulary: int | None = None
 
