@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from peftbench import errors
-from peftbench.errors import Diverged, MissingExtra, PeftbenchError, UnknownName, UsageError
+from peftbench.errors import Diverged, ExecutorProblem, MissingExtra, PeftbenchError, UnknownName, UsageError
 
 ALL = [item for _, item in inspect.getmembers(errors, inspect.isclass) if item.__module__ == errors.__name__]
 SHORT = [cls for cls in ALL if cls not in {MissingExtra, UnknownName}]
@@ -23,7 +23,7 @@ def test_an_error_reads_as_message_and_fix(cls: type[PeftbenchError]) -> None:
 def test_the_tree_is_the_one_that_is_drawn() -> None:
     drawn = inspect.getdoc(errors) or ""
     assert all(cls.__name__ in drawn for cls in ALL)
-    assert {cls for cls in ALL if not issubclass(cls, UsageError)} == {PeftbenchError, Diverged}
+    assert {cls for cls in ALL if not issubclass(cls, UsageError)} == {PeftbenchError, Diverged, ExecutorProblem}
     assert all(issubclass(cls, PeftbenchError) for cls in ALL)
 
 
