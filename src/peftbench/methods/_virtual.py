@@ -14,12 +14,8 @@ import torch
 from torch import nn
 
 
-class VirtualTokens(nn.Module):
-    """A base model behind the learned prompt of a `peft.PeftModel`.
-
-    Answers `forward(input_ids, attention_mask, position_ids, past_key_values=None, ...)` as the base does. Shapes:
-    ids, mask and positions [batch, tokens]; with a cache, the mask covers cached and new tokens of the caller's.
-    """
+class _Behind(nn.Module):
+    """A base model behind what a `peft.PeftModel` has learned, `count` positions long."""
 
     def __init__(self, peft: Any) -> None:
         super().__init__()
@@ -30,6 +26,14 @@ class VirtualTokens(nn.Module):
     def base(self) -> Any:
         """The model without the prompt."""
         return self.peft.get_base_model()
+
+
+class VirtualTokens(_Behind):
+    """A base model behind the learned prompt of a `peft.PeftModel`.
+
+    Answers `forward(input_ids, attention_mask, position_ids, past_key_values=None, ...)` as the base does. Shapes:
+    ids, mask and positions [batch, tokens]; with a cache, the mask covers cached and new tokens of the caller's.
+    """
 
     def forward(
         self,
@@ -63,17 +67,12 @@ class VirtualTokens(nn.Module):
         return output
 
 
-class CachedPrefix(nn.Module):
+class CachedPrefix(_Behind):
     """A base model behind the learned keys and values of a `peft.PeftModel`.
 
     Answers the calls that `VirtualTokens` answers. The prefix takes positions 0..n-1, and in a padded row the padding
     stands between it and the tokens: right for a model that attends to all that the mask shows.
     """
-
-    def __init__(self, peft: Any) -> None:
-        super().__init__()
-        self.peft = peft
-        self.count: int = peft.active_peft_config.num_virtual_tokens
 
     def forward(
         self,
@@ -87,7 +86,7 @@ class CachedPrefix(nn.Module):
         rows = input_ids.shape[0]
         if past_key_values is None or past_key_values.get_seq_length() == 0:
             past_key_values = self.peft.get_prompt(rows)
-        return self.peft.get_base_model()(
+        return self.base(
             input_ids=input_ids,
             attention_mask=torch.cat([attention_mask.new_ones(rows, self.count), attention_mask], dim=1),
             position_ids=position_ids + self.count,
