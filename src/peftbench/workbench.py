@@ -19,25 +19,27 @@ from peftbench.training.batches import Question, Room, ask
 
 @dataclass(frozen=True)
 class _Base:
-    """A loaded model, what its values were then, and what has been encoded for it."""
+    """A loaded model, and what its values were then."""
 
     key: str
     model: LoadedModel
     original: Original
-    questions: dict[tuple[TaskRef, Room], dict[str, Question]] = field(default_factory=dict)
 
 
 @dataclass
 class Workbench:
-    """Holds the base of the last run, and the examples that were read for it and those before.
+    """Holds the base of the last run and the rows of its task.
 
-    One bench serves one worker; nothing on it changes what a run computes.
+    One bench serves one worker; nothing on it changes what a run computes. Nor is anything kept that the next run has
+    no use for: it would count in the peak memory of that run.
     """
 
     # FLOPs that were counted, by what decides them: runs that differ in task or seed alone count once.
     flops: dict[str, int] = field(default_factory=dict)
     _base: _Base | None = None
-    _items: dict[str, list[Item]] = field(default_factory=dict)
+    _task: TaskRef | None = None
+    _items: dict[tuple[Split, int | None], list[Item]] = field(default_factory=dict)
+    _questions: dict[Room, dict[str, Question]] = field(default_factory=dict)
 
     def check(self, spec: RunSpec, resources: Resources) -> None:
         """Whether everything a run needs is there and is what it was planned with, without reading rows or weights.
@@ -87,9 +89,9 @@ class Workbench:
 
     def ask(self, ref: TaskRef, items: Sequence[Item], room: Room) -> list[Question]:
         """Items of a task as token ids for the base that was asked for last; each is encoded once."""
-        base = self._there()
-        known = base.questions.setdefault((ref, room), {})
-        new = ask(base.model.chat, (item for item in items if item.id not in known), room)
+        self._turn_to(ref)
+        known = self._questions.setdefault(room, {})
+        new = ask(self._there().model.chat, (item for item in items if item.id not in known), room)
         known.update((question.item.id, question) for question in new)
         return [known[item.id] for item in items]
 
@@ -109,15 +111,24 @@ class Workbench:
         if self._base is not None:
             self._base.original.close()
         self._base = None
+        self._questions.clear()
+
+    def _turn_to(self, ref: TaskRef) -> None:
+        """Forget the rows of any other task."""
+        if ref != self._task:
+            self._task = ref
+            self._items.clear()
+            self._questions.clear()
 
     def items(self, ref: TaskRef, split: Split, limit: int | None, resources: Resources) -> list[Item]:
         """The examples of a split, read once."""
-        key = f"{ref.model_dump_json()} {split} {limit} {resources.data_root}"
-        if key not in self._items:
+        self._turn_to(ref)
+        if (split, limit) not in self._items:
             task = self.task(ref, resources)
             rows = task.source.rows(split, resources.data_root, ref.data)
-            self._items[key] = items(task, [(number, rows[number]) for number in sample(len(rows), limit)], split)
-        return self._items[key]
+            chosen = [(number, rows[number]) for number in sample(len(rows), limit)]
+            self._items[split, limit] = items(task, chosen, split)
+        return self._items[split, limit]
 
 
 def _changed(what: str) -> UsageError:

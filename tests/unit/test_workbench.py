@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -19,6 +21,7 @@ from peftbench.models._facts import find
 from peftbench.spec import ModelRef, Resources, TaskRef
 from peftbench.tasks._task import Item
 from peftbench.tasks.toy_mood import TASK
+from peftbench.tasks.toy_more import TASK as MORE
 from peftbench.training.batches import Question, Room, ask
 from peftbench.workbench import Workbench
 
@@ -160,3 +163,18 @@ def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: py
     plain = bench.ask(REF, items, large)
     assert plain == ask(bench._there().model.chat, items, large)
     assert plain != ask(chat, items, large)
+
+
+def test_rows_of_another_task_are_given_up(bench: Workbench) -> None:
+    other = TaskRef(name="toy_more", version=MORE.version, data=MORE.source.identity(None))
+    first = bench.items(REF, "train", 20, HOW)
+    room = Room(200)
+    asked = bench.ask(REF, first, room)
+    kept = [weakref.ref(question) for question in asked]
+    assert bench.items(REF, "train", 20, HOW) is first
+    assert all(old is new for old, new in zip(asked, bench.ask(REF, first, room), strict=True))
+    del asked
+    assert bench.items(other, "train", 20, HOW) != first
+    gc.collect()
+    assert not any(question() for question in kept)
+    assert bench.items(REF, "train", 20, HOW) == first

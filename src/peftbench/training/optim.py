@@ -12,7 +12,7 @@ from peftbench.spec import TrainSpec
 
 
 def adamw(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.optim.AdamW:
-    """AdamW with the betas and epsilon of `transformers`; vectors (biases, norms) are not decayed."""
+    """AdamW with the betas and epsilon of `transformers`; tensors of one dimension (biases, norms) are not decayed."""
     if spec.learning_rate is None:
         raise ValueError("the learning rate of a resolved spec is a number")
     matrices: list[nn.Parameter] = []
