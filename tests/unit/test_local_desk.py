@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -169,6 +169,21 @@ def test_number_of_workers(
         assert [worker.settings["CUDA_VISIBLE_DEVICES"] for worker in pool.workers] == ["0", "1", "0"][:count]
 
 
+@pytest.mark.parametrize(
+    ("device", "platform", "count"), [("mps", "linux", 1), ("auto", "darwin", 1), ("cpu", "darwin", 4)]
+)
+def test_the_gpu_of_a_mac_is_not_shared(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, device: Literal["mps", "auto", "cpu"], platform: str, count: int
+) -> None:
+    for spec in SPECS:
+        pool.store.describe(spec, Resources(device=device))
+    monkeypatch.setattr(local, "_cores", lambda: 8)
+    monkeypatch.setattr(local, "_gpus", list)
+    monkeypatch.setattr(local.sys, "platform", platform)
+    Local()(pool.store, IDS, Watcher())
+    assert len(pool.workers) == count
+
+
 def test_more_cores_than_eight_are_not_taken(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [run_spec(seed=seed) for seed in range(1, 12)]
     for spec in many:
@@ -205,7 +220,9 @@ def dies_in(phase: str) -> Callable[[Fake, str], None]:
     return script
 
 
-@pytest.mark.parametrize(("told", "phase"), [("fit", "fit"), ("predict test", "predict"), ("odd", "data")])
+@pytest.mark.parametrize(
+    ("told", "phase"), [("fit", "fit"), ("predict test", "predict"), ("forward FLOPs", "save"), ("odd", "data")]
+)
 def test_a_death_is_the_failure_of_one_run(pool: Pool, told: str, phase: str) -> None:
     pool.script = dies_in(told)
     Local(workers=1)(pool.store, IDS, pool.watcher())

@@ -82,8 +82,8 @@ def _record(store: Store, run_id: str, death: Death) -> Record:
 
 
 def _phase(during: str) -> Phase:
-    """`predict test` is told of while the phase is `predict`."""
-    word = during.partition(" ")[0]
+    """`predict test` is told of while the phase is `predict`; FLOPs are counted when all else is saved."""
+    word = "save" if during == "forward FLOPs" else during.partition(" ")[0]
     return next((phase for phase in get_args(Phase) if phase == word), "data")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _LAST_BYTES = 8192
+_LAST_WORDS_SECONDS = 1.0
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -49,6 +50,7 @@ class WorkerProcess:
         )
         self._listener = threading.Thread(target=self._listen, args=(hear,), daemon=True)
         self._listener.start()
+        threading.Thread(target=self._watch, args=(hear,), daemon=True).start()
 
     def give(self, run_id: str) -> None:
         """Name the next run."""
@@ -81,13 +83,13 @@ class WorkerProcess:
         self._process.terminate()
 
     def stop(self, patience_seconds: float) -> None:
-        """See that it is gone."""
-        try:
+        """See that it is gone, and whatever it has started."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        # A process that the worker has forked may hold its output open; nobody listens to that.
+        # It leads a group of its own, which outlives it while a process of the group does.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._listener.join(patience_seconds)
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
@@ -101,4 +103,11 @@ class WorkerProcess:
                 # A line that its end has cut short tells nothing.
                 with contextlib.suppress(ValueError):
                     hear(json.loads(line))
+
+    def _watch(self, hear: Callable[[None], None]) -> None:
+        """Tell of the end, after the last event. A process it has forked may keep its output open; that is not waited
+        for.
+        """
+        self._process.wait()
+        self._listener.join(_LAST_WORDS_SECONDS)
         hear(None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ class Local:
         if not run_ids:
             return
         asked = {run_id: store.asked(run_id) for run_id in run_ids}
-        gpus = _gpus() if any(how.device in {"auto", "cuda"} for _, how in asked.values()) else []
+        devices = {how.device for _, how in asked.values()}
+        gpus = _gpus() if devices & {"auto", "cuda"} else []
         threads = max(how.threads or 1 for _, how in asked.values())
-        count = self.workers or len(gpus) or min(_MOST, max(1, _cores() // threads))
+        count = self.workers or len(gpus) or _room(devices, threads)
         seats = [_Seat(environment(place, gpus)) for place in range(min(count, len(run_ids)))]
         desk = _Desk(store, watcher, {run_id: needs(*what) for run_id, what in asked.items()}, seats)
         try:
@@ -218,6 +220,13 @@ class _Desk:
         self.watcher.done(record)
 
 
+def _room(devices: Collection[str], threads: int) -> int:
+    """How many workers a machine without CUDA has room for: one where they would share the GPU of a Mac."""
+    if "mps" in devices or ("auto" in devices and sys.platform == "darwin"):
+        return 1
+    return min(_MOST, max(1, _cores() // threads))
+
+
 def _cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -225,7 +234,7 @@ def _cores() -> int:
 
 def _gpus() -> list[str]:
     """The visible GPUs, as CUDA_VISIBLE_DEVICES names them. Only where there is a driver is torch asked."""
-    if not (Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()):
+    if not any(Path("/dev", driver).exists() for driver in ("nvidiactl", "dxg", "kfd")):
         return []
     import torch
 

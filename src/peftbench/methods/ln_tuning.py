@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class LnTuning(TargetedPeftMethod):
     """The scale of every norm, and its shift where it has one: those around attention and feed-forward, and the last.
 
+    Norms inside attention (of queries and keys, in Qwen3 and Gemma 3) are not among them; `target_modules` names them.
+
     In a base of 16 bits the trained norms have 32, and compute in them: beside a scale of 1 a usual step is lost in 16.
     """
 
