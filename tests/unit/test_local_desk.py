@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_the_gpu_of_a_mac_is_not_shared(
         pool.store.describe(spec, Resources(device=device))
     monkeypatch.setattr(local, "_cores", lambda: 8)
     monkeypatch.setattr(local, "_gpus", list)
-    monkeypatch.setattr(local.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     Local()(pool.store, IDS, Watcher())
     assert len(pool.workers) == count
 

@@ -14,7 +14,7 @@ from browser.sample_store import CPU, GPU, costs, done, failed, rich_records, sp
 from peftbench.record import Record
 from peftbench.report.costs import cost_lines, places
 from peftbench.report.csv_rows import csv_text
-from peftbench.report.grid import average, grids
+from peftbench.report.grid import average, grids, tasks_in_common
 from peftbench.report.tables import markdown, terminal
 from peftbench.scoring.aggregate import Score, scores
 
@@ -79,7 +79,33 @@ class TestGrid:
 
         (grid,) = grids(scores([ranked("sst2", 8), ranked("sst2", 16), ranked("rte", 8)]))
         assert [row.name for row in grid.rows] == ["lora r=8", "lora r=16"]
-        assert [cell.mean for cell in grid.cells[1]] == ["–", "75.0", "–"]
+        assert [cell.mean for cell in grid.cells[1]] == ["–", "75.0", "75.0"]
+
+    @pytest.mark.parametrize(
+        ("finished", "common", "said"),
+        [
+            ({"ia3": ["rte", "sst2"], "lora": ["rte", "sst2"]}, ("rte", "sst2"), "The mean is over all tasks."),
+            ({"ia3": ["rte", "sst2"], "lora": ["sst2"]}, ("sst2",), "The mean is over sst2, for which every compared"),
+            ({"ia3": ["rte"], "lora": ["sst2"]}, (), "There is no mean: not one task has a score of every"),
+            # References narrow nothing, unless there is nothing else.
+            ({"ia3": ["rte", "sst2"], "full": ["sst2"]}, ("rte", "sst2"), "The mean is over all tasks."),
+            ({"zero_shot": ["rte", "sst2"], "full": ["sst2"]}, ("sst2",), "The mean is over sst2, for which"),
+        ],
+    )
+    def test_means_are_over_the_tasks_in_common(
+        self, finished: dict[str, list[str]], common: tuple[str, ...], said: str
+    ) -> None:
+        rows = [done(spec(task, method=method)) for method, tasks in finished.items() for task in tasks]
+        # A method without any score is no reason to compare nothing.
+        found = scores([*rows, failed(spec("rte", method="bitfit")), failed(spec("sst2", method="bitfit"))])
+        assert tasks_in_common(found) == common
+        (grid,) = grids(found)
+        assert said in grid.caption
+        lacking = {method for method, tasks in finished.items() if not set(common) <= set(tasks) or not common}
+        assert {row.name for row, cells in zip(grid.rows, grid.cells, strict=True) if cells[-1].mean == "–"} == {
+            "bitfit",
+            *lacking,
+        }
 
     def test_no_two_rows_have_one_name(self) -> None:
         both = [spec().method.model_copy(update={"settings": {"kind": "the same start" + end}}) for end in "ab"]
@@ -130,11 +156,11 @@ class TestMarkdown:
     def test_score_table(self) -> None:
         found = cells(markdown(three_seeds(), {"sst2": 0.51}))
         assert found == {
-            "method": ["rte, accuracy", "sst2, accuracy, chance 51.0", "mean, 2 tasks"],
-            "zero_shot": ["–", "50.0", "–"],
-            "ia3": ["50.0 (n = 1)", "65.0 ± 7.1 (1 failed)", "57.5"],
-            "lora": ["–", "80.0 ± 2.0", "–"],
-            "full": ["–", "50.0 (n = 1)", "–"],
+            "method": ["rte, accuracy", "sst2, accuracy, chance 51.0", "mean, 1 of 2 tasks"],
+            "zero_shot": ["–", "50.0", "50.0"],
+            "ia3": ["50.0 (n = 1)", "65.0 ± 7.1 (1 failed)", "65.0 ± 7.1"],
+            "lora": ["–", "80.0 ± 2.0", "80.0 ± 2.0"],
+            "full": ["–", "50.0 (n = 1)", "50.0"],
         }
 
     def test_hostile_names_stay_text_in_one_cell(self) -> None:
@@ -167,6 +193,20 @@ class TestCosts:
         assert (row["mean"], row["fit_seconds"], row["trainable_parameters"]) == ("0.75", "", "")
         assert "H100" in row["device"]
         assert "CPU" in row["device"]
+
+    def test_costs_are_of_the_tasks_in_common(self) -> None:
+        """Of a task with long passages only one method has costs: they would count against it."""
+        rows = [done(spec("sst2", method=method)) for method in ("ia3", "lora", "zero_shot")]
+        long = done(spec("boolq", method="lora"))
+        assert long.cost is not None
+        slow = long.model_copy(update={"cost": long.cost.model_copy(update={"fit_seconds": 1e6})})
+        with_long, without = cost_lines(scores([*rows, slow])), cost_lines(scores(rows))
+        assert with_long == without
+        assert {line.over for line in with_long} == {"sst2"}
+        assert "Means over sst2 and the seeds" in printed(scores([*rows, slow]), 200)
+        apart = cost_lines(scores([rows[0], slow]))
+        assert [line.fit_seconds for line in apart] == [rows[0].cost.fit_seconds if rows[0].cost else None, 1e6]
+        assert "the tasks of each method, which have none in common" in printed(scores([rows[0], slow]), 200)
 
     def test_other_threads_are_another_place(self) -> None:
         one = CPU.model_copy(update={"threads": 1})

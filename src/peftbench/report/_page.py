@@ -101,7 +101,7 @@ def _cost_table(place: Place, costs: Sequence[CostLine]) -> CostTable:
             own.setdefault(row.model, []).append(row)
     return CostTable(
         place,
-        cost_caption(place),
+        cost_caption(place, costs),
         tuple((model, tuple(rows)) for model, rows in own.items()),
     )
 

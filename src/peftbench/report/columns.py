@@ -50,10 +50,12 @@ TERMINAL_COLUMNS = (
 )
 
 
-def cost_caption(place: Place) -> str:
-    """What the numbers of one place are."""
+def cost_caption(place: Place, rows: Sequence[CostLine]) -> str:
+    """What the numbers of one place are, from the lines that are shown."""
+    over = {row.over for row in rows if row.place == place}
+    tasks = over.pop() if len(over) == 1 else "the tasks that the methods of a model have in common"
     return (
-        f"Measured on {place.name}. Means over all tasks and seeds of the finished runs; runs of other devices or "
+        f"Measured on {place.name}. Means over {tasks} and the seeds of the finished runs; runs of other devices or "
         f"thread counts are not mixed in. Peak memory is {place.definition}."
     )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peftbench.record import Cost, Record
 from peftbench.report._format import line, plural
-from peftbench.report.grid import method_order
+from peftbench.report.grid import method_order, over_tasks, tasks_in_common
 from peftbench.scoring.aggregate import Score
 from peftbench.scoring.pscp import Pscp
 
@@ -24,6 +24,9 @@ _MEMORY = {
     "cuda_reserved": "GPU memory: the most bytes the allocator had reserved at one time",
     "": "not measured on this system",
 }
+
+
+_OWN_TASKS = "the tasks of each method, which have none in common"
 
 
 @dataclass(frozen=True, order=True)
@@ -62,6 +65,8 @@ class Place:
 class CostLine:
     """The costs of one method with one model at one place: means over its finished runs.
 
+    They are of the tasks that the compared methods have in common, which `over` names: the passages of one task are
+    longer than those of another. Where there is none, they are of the method's own tasks.
     FLOPs are means over the runs that counted both those of model and adapter and those of the base alone; `pscp` is
     filled in by `report.pscp`, which knows the other methods.
     """
@@ -71,7 +76,7 @@ class CostLine:
     place: Place
     runs: int
     asked: int
-    tasks: int
+    over: str
     trainable_parameters: float
     total_parameters: float
     adapter_bytes: float | None
@@ -111,23 +116,34 @@ def places(scores: Iterable[Score]) -> list[Place]:
 
 def cost_lines(scores: Iterable[Score]) -> list[CostLine]:
     """One line for each model, method and place, references around the compared methods."""
-    groups: dict[tuple[str, str], list[Record]] = {}
+    models: dict[str, list[Score]] = {}
     for score in scores:
-        groups.setdefault((score.model, score.method), []).extend(score.records)
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], method_order(item[0][1])))
-    return [one for (model, method), records in ordered for one in _lines(model, method, records)]
+        models.setdefault(score.model, []).append(score)
+    return [one for model in sorted(models) for one in _of_model(model, models[model])]
 
 
-def _lines(model: str, method: str, records: Sequence[Record]) -> list[CostLine]:
+def _of_model(model: str, scores: Sequence[Score]) -> list[CostLine]:
+    common = tasks_in_common(scores)
+    over = over_tasks(common, len({score.task for score in scores})) if common else _OWN_TASKS
+    groups: dict[str, list[Record]] = {}
+    for score in scores:
+        if score.task in common or not common:
+            groups.setdefault(score.method, []).extend(score.records)
+    ordered = sorted(groups.items(), key=lambda item: method_order(item[0]))
+    return [one for method, records in ordered for one in _lines(model, method, over, records)]
+
+
+def _lines(model: str, method: str, over: str, records: Sequence[Record]) -> list[CostLine]:
     by_place: dict[Place, list[Record]] = {}
     for record in records:
         place = place_of(record)
         if place is not None:
             by_place.setdefault(place, []).append(record)
-    return [_line(model, method, place, by_place[place], len(records)) for place in sorted(by_place)]
+    found = [_line(model, method, place, by_place[place]) for place in sorted(by_place)]
+    return [replace(row, asked=len(records), over=over) for row in found]
 
 
-def _line(model: str, method: str, place: Place, records: Sequence[Record], asked: int) -> CostLine:
+def _line(model: str, method: str, place: Place, records: Sequence[Record]) -> CostLine:
     costs = [record.cost for record in records if record.cost is not None]
     counted = [cost for cost in costs if None not in {cost.forward_flops, cost.base_forward_flops}]
     return CostLine(
@@ -135,8 +151,8 @@ def _line(model: str, method: str, place: Place, records: Sequence[Record], aske
         method=method,
         place=place,
         runs=len(costs),
-        asked=asked,
-        tasks=len({record.spec.task.name for record in records}),
+        asked=len(records),
+        over="",
         trainable_parameters=statistics.fmean(cost.trainable_parameters for cost in costs),
         total_parameters=statistics.fmean(cost.total_parameters for cost in costs),
         adapter_bytes=mean(cost.adapter_bytes for cost in costs),

@@ -17,7 +17,7 @@ from typing import Any
 from peftbench.report._format import listed, percent, plain, size
 from peftbench.report._placement import Box, Label, freest, place
 from peftbench.report.costs import CostLine, Place, cost_lines
-from peftbench.report.grid import Average, average, is_reference
+from peftbench.report.grid import Average, average, is_reference, tasks_in_common
 from peftbench.scoring.aggregate import Score
 
 WIDTH, HEIGHT = 400.0, 330.0
@@ -46,7 +46,7 @@ class Picture:
     """What one picture shows: one model at one place.
 
     `untrained` are methods without training, drawn as lines since they have no memory of training; `omitted` names the
-    methods without a score on every task, whose mean would not compare.
+    methods without a score on each of the tasks, whose mean would not compare.
     """
 
     model: str
@@ -111,7 +111,7 @@ def write_png(picture: Picture, path: Path, dots_per_inch: int = 200) -> None:
 
 
 def _of_model(model: str, scores: Sequence[Score]) -> list[Picture]:
-    tasks = sorted({score.task for score in scores if score.parts})
+    tasks = tasks_in_common(scores)
     by_method: dict[str, dict[str, Score]] = {}
     for score in scores:
         by_method.setdefault(score.method, {})[score.task] = score
@@ -123,7 +123,7 @@ def _of_model(model: str, scores: Sequence[Score]) -> list[Picture]:
     found = []
     for where in sorted({line.place for line in lines if line.fit_peak_bytes is not None}):
         points = tuple(_points([line for line in lines if line.place == where], compared))
-        found.append(Picture(model, where, tuple(tasks), points, tuple(dict(untrained).items()), omitted))
+        found.append(Picture(model, where, tasks, points, tuple(dict(untrained).items()), omitted))
     return found
 
 

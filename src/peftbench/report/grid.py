@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 from peftbench import registry
 from peftbench.errors import UsageError
-from peftbench.report._format import line, percent, plural, spread
+from peftbench.report._format import line, listed, percent, plural, spread
 from peftbench.scoring.aggregate import Score
 from peftbench.scoring.variants import natural
 
 # The references frame the methods that are compared: what the model can do untouched, and with everything trained.
 _PLACES = {"floor": 0, None: 1, "ceiling": 2}
-_MEAN_SPREAD = "; its spread is that of the seeds' means over all tasks"
+_MEAN_SPREAD = "; its spread is that of the seeds' own means"
+# Tasks that a sentence names; more are counted.
+_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Average:
-    """The mean over all tasks; `spread` is the sample standard deviation of the seeds' own means."""
+    """The mean over tasks; `spread` is the sample standard deviation of the seeds' own means."""
 
     value: float
     spread: float | None
@@ -105,6 +107,26 @@ def _reference(name: str) -> str | None:
     return found
 
 
+def tasks_in_common(scores: Iterable[Score]) -> tuple[str, ...]:
+    """The tasks of one model that every compared method has a score for: over others, means do not compare.
+
+    A method without any score narrows nothing, nor does a reference beside methods that are compared.
+    """
+    finished: dict[str, set[str]] = {}
+    for score in scores:
+        if score.parts:
+            finished.setdefault(score.method, set()).add(score.task)
+    compared = [tasks for method, tasks in finished.items() if not is_reference(method)] or list(finished.values())
+    return tuple(sorted(set.intersection(*compared))) if compared else ()
+
+
+def over_tasks(tasks: Sequence[str], every: int) -> str:
+    """Some of `every` tasks in words: by name while they are few."""
+    if len(tasks) <= _NAMED:
+        return listed([line(task) for task in tasks])
+    return f"all {every} tasks" if len(tasks) == every else f"{len(tasks)} of {every} tasks"
+
+
 def average(scores: Sequence[Score | None]) -> Average | None:
     """The mean over tasks of one method, None when a task has no score: means over different tasks do not compare."""
     values = [score.value for score in scores if score is not None]
@@ -131,11 +153,14 @@ def _grid(model: str, scores: Sequence[Score], chances: Mapping[str, float]) -> 
     rows = [[found.get((task, method)) for task in tasks] for method in methods]
     cells = [tuple(_cell(score, usual) for score in row) for row in rows]
     columns = [_task_header(task, scores, chances) for task in tasks]
+    common = tasks_in_common(scores)
     if len(tasks) > 1:
-        columns.append(Header("mean", (plural(len(tasks), "task"),)))
-        cells = [(*row, _average_cell(average(own))) for row, own in zip(cells, rows, strict=True)]
+        count = plural(len(tasks), "task")
+        columns.append(Header("mean", (count if len(common) == len(tasks) else f"{len(common)} of {count}",)))
+        means = [average([found.get((task, method)) for task in common]) for method in methods]
+        cells = [(*row, _average_cell(mean)) for row, mean in zip(cells, means, strict=True)]
     headers = tuple(Header(line(method), reference=is_reference(method)) for method in methods)
-    return Grid(line(model), tuple(columns), headers, tuple(cells), _caption(scores, usual, several=len(tasks) > 1))
+    return Grid(line(model), tuple(columns), headers, tuple(cells), _caption(scores, usual, common))
 
 
 def _task_header(task: str, scores: Sequence[Score], chances: Mapping[str, float]) -> Header:
@@ -161,16 +186,25 @@ def _average_cell(mean: Average | None) -> Cell:
     return Cell(percent(None)) if mean is None else Cell(percent(mean.value), spread(mean.spread))
 
 
-def _caption(scores: Sequence[Score], usual: int, *, several: bool) -> str:
+def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
     parts = [f"Headline metric in %, {_over_seeds(usual)}."]
     if usual > 1 and any(not _is_seeded(score) for score in scores):
         parts.append("A method without training runs once and has no spread.")
-    if several:
-        parts.append("The mean is given where every task has a score" + (_MEAN_SPREAD if usual > 1 else "") + ".")
+    every = len({score.task for score in scores})
+    if every > 1:
+        parts.append(_of_mean(common, every) + (_MEAN_SPREAD if usual > 1 and common else "") + ".")
     tried = {_note(score, usual) for score in scores} - {""}
     if tried:
         parts.append(f"Cells with fewer seeds say so. {percent(None)}: no score.")
     return " ".join(parts)
+
+
+def _of_mean(common: Sequence[str], every: int) -> str:
+    if len(common) == every:
+        return "The mean is over all tasks"
+    if not common:
+        return "There is no mean: not one task has a score of every compared method"
+    return f"The mean is over {over_tasks(common, every)}, for which every compared method has a score"
 
 
 def _over_seeds(usual: int) -> str:

@@ -14,13 +14,11 @@ from dataclasses import dataclass, replace
 from peftbench.record import Cost, Record
 from peftbench.report._format import between, factor, line, listed, metric, short_count
 from peftbench.report.costs import CostLine, Place, place_of, places
-from peftbench.report.grid import is_reference, method_order
+from peftbench.report.grid import is_reference, method_order, over_tasks, tasks_in_common
 from peftbench.scoring.aggregate import Score
 from peftbench.scoring.pscp import Costs, Pscp, pscp
 from peftbench.spec import PscpSpec
 
-# More tasks than these are counted, not named.
-_NAMED = 8
 # Of a GPU the reserved bytes count: of what is measured they come closest to the device memory of the paper.
 _COUNTED = {"cuda_allocated": "cuda_reserved"}
 _MEMORY = {"cuda_reserved": "the bytes that the allocator had reserved", "host_resident": "host memory of the process"}
@@ -70,8 +68,9 @@ class PscpTable:
             return self._absent
         one, two, three = (self._range(cost) for cost in range(3))
         total = max(row.total_parameters for row in self.rows)
+        over = over_tasks(self.tasks, self.all_tasks)
         factors = (
-            f"{self.name} over {self._over}: the mean score times what its costs leave of it. With this model of "
+            f"{self.name} over {over}: the mean score times what its costs leave of it. With this model of "
             f"{short_count(total)} parameters that is {one} for trained parameters, {two} for forward FLOPs and "
             f"{three} for memory."
         )
@@ -92,13 +91,6 @@ class PscpTable:
             f"{' or '.join(map(str, lengths))} tokens takes beyond the base's; {memory} of peak memory in training, "
             f"here {read}; {weights}."
         )
-
-    @property
-    def _over(self) -> str:
-        if len(self.tasks) <= _NAMED:
-            return listed(list(map(line, self.tasks)))
-        every = len(self.tasks) == self.all_tasks
-        return f"all {self.all_tasks} tasks" if every else f"{len(self.tasks)} of {self.all_tasks} tasks"
 
     def _range(self, cost: int) -> str:
         """The range of a factor among the compared methods; a reference outside of it stands behind."""
@@ -160,16 +152,9 @@ def _table(model: str, scores: Sequence[Score], place: Place, constants: PscpSpe
         for name, own in sorted(methods.items(), key=lambda item: method_order(item[0]))
         if any(_trained_at(record, place) for score in own for record in score.records)
     }
-    tasks = _tasks_in_common(here)
+    tasks = tasks_in_common(score for own in here.values() for score in own)
     standings = tuple(_standing(name, own, tasks, place, constants) for name, own in here.items())
     return PscpTable(model, place, constants, tasks, len({score.task for score in scores}), standings)
-
-
-def _tasks_in_common(methods: dict[str, list[Score]]) -> tuple[str, ...]:
-    """Tasks on which every compared method has a score; a reference that failed somewhere narrows nothing."""
-    finished = {name: {score.task for score in own if score.parts} for name, own in methods.items()}
-    compared = [tasks for name, tasks in finished.items() if not is_reference(name)] or list(finished.values())
-    return tuple(sorted(set.intersection(*compared))) if compared else ()
 
 
 def _standing(

@@ -101,7 +101,8 @@ def terminal(
         unread = _unreadable([score for score in rows if line(score.model) == grid.model])
         bites = [table.bite for table in penalised if line(table.model) == grid.model]
         definitions = [table.definition for table in penalised if line(table.model) == grid.model and table.found]
-        notes = (grid.caption, *unread, *map(cost_caption, sorted({row.place for row in own})), *bites, *definitions)
+        captions = [cost_caption(place, own) for place in sorted({row.place for row in own})]
+        notes = (grid.caption, *unread, *captions, *bites, *definitions)
         tables.insert(0, TerminalTable(grid, own, tuple(note for note in notes if note not in told)))
         told.update(notes)
     return tables
@@ -207,7 +208,10 @@ def markdown(
         parts += [f"### {_escaped(grid.model)}", _score_table(grid), grid.caption]
         own = [row for row in lines if line(row.model) == grid.model]
         for place in sorted({row.place for row in own}):
-            parts += [_cost_table(place, [row for row in own if row.place == place]), _escaped(cost_caption(place))]
+            parts += [
+                _cost_table(place, [row for row in own if row.place == place]),
+                _escaped(cost_caption(place, own)),
+            ]
             tables = [table for table in penalised if (line(table.model), table.place) == (grid.model, place)]
             parts += [_escaped(f"{table.bite} {table.definition if table.found else ''}".strip()) for table in tables]
     if len(places(rows)) > 1:
