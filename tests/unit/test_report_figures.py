@@ -105,6 +105,14 @@ def test_a_label_that_had_to_go_far_is_led_to_its_point() -> None:
     assert "stroke-width: 0.7;" not in svg(alone)
 
 
+def test_a_label_beside_another_point_is_led_to_its_own() -> None:
+    """The second of two points that overlap has room on the side of the first alone."""
+    near = one_task(lora=(0.5, 400), ia3=(0.5, 401), bitfit=(0.5, 800))
+    apart = one_task(lora=(0.5, 400), ia3=(0.5, 600), bitfit=(0.5, 800))
+    assert "stroke-width: 0.7;" in svg(near)
+    assert "stroke-width: 0.7;" not in svg(apart)
+
+
 def test_hostile_names_are_text() -> None:
     drawing = svg(one_task(**{"<script>$x^2$": (0.5, 400), '"&\x00': (0.4, 500)}))
     assert "<script" not in drawing

@@ -22,7 +22,7 @@ from peftbench.scoring.aggregate import Score
 
 WIDTH, HEIGHT = 400.0, 330.0
 _FONT_SIZE = 12.0
-_FRAME = (0.09, 0.15, 0.9, 0.765)
+_FRAME = (0.09, 0.15, 0.87, 0.765)
 _LOG_FROM = 8.0
 _MARK = 9.0
 
@@ -238,8 +238,10 @@ def _draw_labels(axes: Any, picture: Picture, unit: float, colours: Palette, ren
         box = freest(_along_line(axes, mean, frame, _text_size(axes, text, renderer)), taken)
         _write(axes, text, box, colours.muted)
         taken.append(box)
+    marks = [label.mark for label in labels]
     for point, label, box in zip(picture.points, labels, place(labels, taken, frame), strict=True):
-        _leader(axes, label.mark, box, colours)
+        if _belongs_elsewhere(box, label.mark, marks):
+            _leader(axes, label.mark, box, colours)
         _write(axes, _name(point.method), box, colours.muted if point.reference else colours.ink)
 
 
@@ -271,16 +273,25 @@ def _bars(axes: Any, picture: Picture, unit: float) -> list[Box]:
     return found
 
 
+def _belongs_elsewhere(box: Box, mark: Box, marks: Sequence[Box]) -> bool:
+    """Whether a reader could take a label for that of another point: it is far from its own, or another is as near."""
+    own = _distance(box, mark)
+    others = [other for other in marks if other is not mark]
+    return own > 20 or any(_distance(box, other) <= own + 2 for other in others)
+
+
+def _distance(box: Box, mark: Box) -> float:
+    """From the edge of a label to the middle of a mark, along the longer side."""
+    return max(abs(box.x - mark.x) - box.width / 2, abs(box.y - mark.y) - box.height / 2, 0)
+
+
 def _leader(axes: Any, mark: Box, box: Box, colours: Palette) -> None:
-    """A thin line to a label that had to go far from its point."""
-    dx = max(abs(box.x - mark.x) - box.width / 2, 0)
-    dy = max(abs(box.y - mark.y) - box.height / 2, 0)
-    if max(dx, dy) > 20:
-        box = Box(box.x, box.y, box.width, box.height + 3)
-        x = min(max(mark.x, box.x - box.width / 2), box.x + box.width / 2)
-        y = min(max(mark.y, box.y - box.height / 2), box.y + box.height / 2)
-        ends = [mark.x / WIDTH, x / WIDTH], [mark.y / HEIGHT, y / HEIGHT]
-        axes.plot(*ends, color=colours.muted, linewidth=0.7, transform=axes.figure.transFigure, zorder=1)
+    """A thin line from a point to its label, over the points between."""
+    box = Box(box.x, box.y, box.width, box.height + 3)
+    x = min(max(mark.x, box.x - box.width / 2), box.x + box.width / 2)
+    y = min(max(mark.y, box.y - box.height / 2), box.y + box.height / 2)
+    ends = [mark.x / WIDTH, x / WIDTH], [mark.y / HEIGHT, y / HEIGHT]
+    axes.plot(*ends, color=colours.ink, linewidth=0.7, transform=axes.figure.transFigure, zorder=3.5)
 
 
 def _write(axes: Any, text: str, box: Box, colour: str) -> None:
