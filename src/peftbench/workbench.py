@@ -38,7 +38,7 @@ class Workbench:
     flops: dict[str, int] = field(default_factory=dict)
     _base: _Base | None = None
     _task: TaskRef | None = None
-    _items: dict[tuple[Split, int | None], list[Item]] = field(default_factory=dict)
+    _items: dict[tuple[Split, int | None, str | None], list[Item]] = field(default_factory=dict)
     _questions: dict[Room, dict[str, Question]] = field(default_factory=dict)
 
     def check(self, spec: RunSpec, resources: Resources) -> None:
@@ -123,12 +123,14 @@ class Workbench:
     def items(self, ref: TaskRef, split: Split, limit: int | None, resources: Resources) -> list[Item]:
         """The examples of a split, read once."""
         self._turn_to(ref)
-        if (split, limit) not in self._items:
+        # Rows that lie elsewhere are read from there, although their content is the same: they may be gone.
+        key = split, limit, resources.data_root
+        if key not in self._items:
             task = self.task(ref, resources)
             rows = task.source.rows(split, resources.data_root, ref.data)
             chosen = [(number, rows[number]) for number in sample(len(rows), limit)]
-            self._items[split, limit] = items(task, chosen, split)
-        return self._items[split, limit]
+            self._items[key] = items(task, chosen, split)
+        return self._items[key]
 
 
 def _changed(what: str) -> UsageError:

@@ -50,7 +50,8 @@ class WorkerProcess:
         )
         self._listener = threading.Thread(target=self._listen, args=(hear,), daemon=True)
         self._listener.start()
-        threading.Thread(target=self._watch, args=(hear,), daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, args=(hear,), daemon=True)
+        self._watcher.start()
 
     def give(self, run_id: str) -> None:
         """Name the next run."""
@@ -83,14 +84,13 @@ class WorkerProcess:
         self._process.terminate()
 
     def stop(self, patience_seconds: float) -> None:
-        """See that it is gone, and whatever it has started."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        """See that it is gone."""
+        try:
             self._process.wait(patience_seconds)
-        # It leads a group of its own, which outlives it while a process of the group does.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._listener.join(patience_seconds)
+        except subprocess.TimeoutExpired:
+            self._kill_group()
+            self._process.wait()
+        self._watcher.join(patience_seconds)
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -105,9 +105,14 @@ class WorkerProcess:
                     hear(json.loads(line))
 
     def _watch(self, hear: Callable[[None], None]) -> None:
-        """Tell of the end, after the last event. A process it has forked may keep its output open; that is not waited
-        for.
-        """
+        """Tell of the end, after the last event."""
         self._process.wait()
+        # A process that it has forked would keep its output open, and write into its last words.
+        self._kill_group()
         self._listener.join(_LAST_WORDS_SECONDS)
         hear(None)
+
+    def _kill_group(self) -> None:
+        """The group that it leads outlives it while a process of the group does."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 _CORNERS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
 _DIRECTIONS = (*_SIDES, *_CORNERS, *((right, up / 2) for right, up in _CORNERS))
+# A line is looked at in so many points; and what a mark or a label under it weighs, in units of covered area.
+_STEPS = 24
+_BEHIND_MARK = 1000.0
+_BEHIND_TEXT = 10.0
 _DISTANCES = (7.0, 12.0, 18.0, 26.0, 36.0, 48.0, 64.0, 84.0, 108.0, 136.0)
 
 
@@ -52,7 +56,8 @@ def place(labels: Sequence[Label], obstacles: Sequence[Box], frame: Box) -> list
     taken = [*marks, *obstacles]
     placed: dict[int, Box] = {}
     for index in sorted(range(len(labels)), key=lambda index: (_room(marks[index], marks), index)):
-        placed[index] = _best(labels[index], taken, frame)
+        others = [mark for other, mark in enumerate(marks) if other != index]
+        placed[index] = _best(labels[index], taken, frame, others, [*placed.values()])
         taken.append(placed[index])
     return [placed[index] for index in range(len(labels))]
 
@@ -69,9 +74,31 @@ def _room(mark: Box, marks: Sequence[Box]) -> float:
     )
 
 
-def _best(label: Label, taken: Sequence[Box], frame: Box) -> Box:
-    """The nearest place that is free, inside the frame where the text is not wider than that."""
-    return freest([box for box in _candidates(label) if box.inside(frame)] or list(_candidates(label)), taken)
+def _best(label: Label, taken: Sequence[Box], frame: Box, marks: Sequence[Box], texts: Sequence[Box]) -> Box:
+    """The nearest place that is free, inside the frame where the text is not wider than that.
+
+    The line to it should not run through other marks, which it would seem to belong to, nor through other labels.
+    """
+    candidates = [box for box in _candidates(label) if box.inside(frame)] or list(_candidates(label))
+    own = label.mark
+    apart = [other for other in marks if math.hypot(other.x - own.x, other.y - own.y) > own.width / 2]
+
+    def cost(box: Box) -> float:
+        covered = sum(box.overlap(other) for other in taken)
+        return covered + _BEHIND_MARK * _crossed(own, box, apart) + _BEHIND_TEXT * _crossed(own, box, texts)
+
+    return min(candidates, key=cost)
+
+
+def _crossed(mark: Box, box: Box, others: Sequence[Box]) -> int:
+    """How many marks the line from a mark to the nearest point of its label runs through."""
+    x = min(max(mark.x, box.x - box.width / 2), box.x + box.width / 2)
+    y = min(max(mark.y, box.y - box.height / 2), box.y + box.height / 2)
+    steps = [(mark.x + (x - mark.x) * step / _STEPS, mark.y + (y - mark.y) * step / _STEPS) for step in range(_STEPS)]
+    return sum(
+        any(abs(right - other.x) < other.width / 2 and abs(up - other.y) < other.height / 2 for right, up in steps)
+        for other in others
+    )
 
 
 def _candidates(label: Label) -> Iterator[Box]:

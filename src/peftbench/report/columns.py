@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from peftbench.report._format import ABSENT, duration, extra_share, share_of, short_count, size, whole
+from peftbench.report._format import ABSENT, duration, extra_share, line, share_of, short_count, size, whole
 from peftbench.report.costs import CostLine, Place
 from peftbench.report.pscp import memory_note
 
@@ -52,8 +53,15 @@ TERMINAL_COLUMNS = (
 
 def cost_caption(place: Place, rows: Sequence[CostLine]) -> str:
     """What the numbers of one place are, from the lines that are shown."""
-    over = {row.over for row in rows if row.place == place}
-    tasks = over.pop() if len(over) == 1 else "the tasks that the methods of a model have in common"
+    own = [row for row in rows if row.place == place]
+    usual = Counter(row.over for row in own).most_common(1)[0][0]
+    several = len({row.model for row in own}) > 1
+    others = [
+        f"{line(row.method)}{f' of {line(row.model)}' if several else ''}: {row.over}"
+        for row in own
+        if row.over != usual
+    ]
+    tasks = f"{usual} ({'; '.join(others)})" if others else usual
     return (
         f"Measured on {place.name}. Means over {tasks} and the seeds of the finished runs; runs of other devices or "
         f"thread counts are not mixed in. Peak memory is {place.definition}."

@@ -26,9 +26,6 @@ _MEMORY = {
 }
 
 
-_OWN_TASKS = "the tasks of each method, which have none in common"
-
-
 @dataclass(frozen=True, order=True)
 class Place:
     """A device, its processor, the CPU threads of a run, and which memory was read."""
@@ -65,8 +62,8 @@ class Place:
 class CostLine:
     """The costs of one method with one model at one place: means over its finished runs.
 
-    They are of the tasks that the compared methods have in common, which `over` names: the passages of one task are
-    longer than those of another. Where there is none, they are of the method's own tasks.
+    They are of the tasks that the compared methods have in common, for the passages of one task are longer than those
+    of another; `over` names those of them that this line has. Where there is none, they are of the method's own tasks.
     FLOPs are means over the runs that counted both those of model and adapter and those of the base alone; `pscp` is
     filled in by `report.pscp`, which knows the other methods.
     """
@@ -124,23 +121,26 @@ def cost_lines(scores: Iterable[Score]) -> list[CostLine]:
 
 def _of_model(model: str, scores: Sequence[Score]) -> list[CostLine]:
     common = tasks_in_common(scores)
-    over = over_tasks(common, len({score.task for score in scores})) if common else _OWN_TASKS
+    every = len({score.task for score in scores})
     groups: dict[str, list[Record]] = {}
     for score in scores:
         if score.task in common or not common:
             groups.setdefault(score.method, []).extend(score.records)
     ordered = sorted(groups.items(), key=lambda item: method_order(item[0]))
-    return [one for method, records in ordered for one in _lines(model, method, over, records)]
+    return [one for method, records in ordered for one in _lines(model, method, every, records)]
 
 
-def _lines(model: str, method: str, over: str, records: Sequence[Record]) -> list[CostLine]:
+def _lines(model: str, method: str, every: int, records: Sequence[Record]) -> list[CostLine]:
     by_place: dict[Place, list[Record]] = {}
     for record in records:
         place = place_of(record)
         if place is not None:
             by_place.setdefault(place, []).append(record)
     found = [_line(model, method, place, by_place[place]) for place in sorted(by_place)]
-    return [replace(row, asked=len(records), over=over) for row in found]
+    tasks = [sorted({record.spec.task.name for record in by_place[row.place]}) for row in found]
+    return [
+        replace(row, asked=len(records), over=over_tasks(own, every)) for row, own in zip(found, tasks, strict=True)
+    ]
 
 
 def _line(model: str, method: str, place: Place, records: Sequence[Record]) -> CostLine:

@@ -154,7 +154,7 @@ def _grid(model: str, scores: Sequence[Score], chances: Mapping[str, float]) -> 
     cells = [tuple(_cell(score, usual) for score in row) for row in rows]
     columns = [_task_header(task, scores, chances) for task in tasks]
     common = tasks_in_common(scores)
-    if len(tasks) > 1:
+    if len(tasks) > 1 and common:
         count = plural(len(tasks), "task")
         columns.append(Header("mean", (count if len(common) == len(tasks) else f"{len(common)} of {count}",)))
         means = [average([found.get((task, method)) for task in common]) for method in methods]

@@ -205,7 +205,7 @@ def markdown(
     lines = with_pscp(cost_lines(rows), penalised)
     parts = []
     for grid in grids(rows, chances):
-        parts += [f"### {_escaped(grid.model)}", _score_table(grid), grid.caption]
+        parts += [f"### {_escaped(grid.model)}", _score_table(grid), _escaped(grid.caption)]
         own = [row for row in lines if line(row.model) == grid.model]
         for place in sorted({row.place for row in own}):
             parts += [
