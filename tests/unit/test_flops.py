@@ -80,9 +80,10 @@ def test_the_closed_form(base_of: Any, family: str) -> None:
 def test_shapes_say_what_computing_says(base_of: Any, family: str, method: str) -> None:
     base = base_of(family)
     built = build(method, registry.load("methods", method).value, METHODS[method])
-    if reason := built.unfit(base.facts):
+    if built.unfit(base.facts):
+        # Set aside by the plan, so there is nothing to count: only a prefix behind a sliding window may be.
         assert (method, base.facts.sliding_window is None) == ("prefix_tuning", False)
-        pytest.skip(reason)
+        return
     with attached(built, base) as adapter:
         adapter.module.eval()
         assert forward_flops(adapter.module, TOKENS, CPU) == done_for_real(adapter.module, TOKENS)
