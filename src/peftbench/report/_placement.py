@@ -36,6 +36,12 @@ class Box:
         )
         return max(width, 0.0) * max(height, 0.0)
 
+    def nearest(self, other: Box) -> tuple[float, float]:
+        """The point of it that is nearest to the centre of another."""
+        x = min(max(other.x, self.x - self.width / 2), self.x + self.width / 2)
+        y = min(max(other.y, self.y - self.height / 2), self.y + self.height / 2)
+        return x, y
+
     def inside(self, frame: Box) -> bool:
         """Whether nothing of it is outside the frame."""
         return math.isclose(self.overlap(frame), self.width * self.height)
@@ -91,9 +97,8 @@ def _best(label: Label, taken: Sequence[Box], frame: Box, marks: Sequence[Box], 
 
 
 def _crossed(mark: Box, box: Box, others: Sequence[Box]) -> int:
-    """How many marks the line from a mark to the nearest point of its label runs through."""
-    x = min(max(mark.x, box.x - box.width / 2), box.x + box.width / 2)
-    y = min(max(mark.y, box.y - box.height / 2), box.y + box.height / 2)
+    """How many boxes the line from a mark to the nearest point of its label runs through."""
+    x, y = box.nearest(mark)
     steps = [(mark.x + (x - mark.x) * step / _STEPS, mark.y + (y - mark.y) * step / _STEPS) for step in range(_STEPS)]
     return sum(
         any(abs(right - other.x) < other.width / 2 and abs(up - other.y) < other.height / 2 for right, up in steps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from peftbench.record import Cost, Record
 from peftbench.report._format import line, plural
@@ -136,14 +136,12 @@ def _lines(model: str, method: str, every: int, records: Sequence[Record]) -> li
         place = place_of(record)
         if place is not None:
             by_place.setdefault(place, []).append(record)
-    found = [_line(model, method, place, by_place[place]) for place in sorted(by_place)]
-    tasks = [sorted({record.spec.task.name for record in by_place[row.place]}) for row in found]
-    return [
-        replace(row, asked=len(records), over=over_tasks(own, every)) for row, own in zip(found, tasks, strict=True)
-    ]
+    found = sorted(by_place.items())
+    return [_line(model, method, place, own, len(records), every) for place, own in found]
 
 
-def _line(model: str, method: str, place: Place, records: Sequence[Record]) -> CostLine:
+def _line(model: str, method: str, place: Place, records: Sequence[Record], asked: int, every: int) -> CostLine:
+    """`asked` is how many runs the line could have, `every` how many tasks there are."""
     costs = [record.cost for record in records if record.cost is not None]
     counted = [cost for cost in costs if None not in {cost.forward_flops, cost.base_forward_flops}]
     return CostLine(
@@ -151,8 +149,8 @@ def _line(model: str, method: str, place: Place, records: Sequence[Record]) -> C
         method=method,
         place=place,
         runs=len(costs),
-        asked=len(records),
-        over="",
+        asked=asked,
+        over=over_tasks(sorted({record.spec.task.name for record in records}), every),
         trainable_parameters=statistics.fmean(cost.trainable_parameters for cost in costs),
         total_parameters=statistics.fmean(cost.total_parameters for cost in costs),
         adapter_bytes=mean(cost.adapter_bytes for cost in costs),

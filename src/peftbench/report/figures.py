@@ -241,7 +241,7 @@ def _draw_labels(axes: Any, picture: Picture, unit: float, colours: Palette, ren
         taken.append(box)
     marks = [label.mark for label in labels]
     for point, label, box in zip(picture.points, labels, place(labels, taken, frame), strict=True):
-        if _belongs_elsewhere(box, label.mark, marks):
+        if _ambiguous(box, label.mark, marks):
             _leader(axes, label.mark, box, colours)
         _write(axes, _name(point.method), box, colours.muted if point.reference else colours.ink)
 
@@ -274,7 +274,7 @@ def _bars(axes: Any, picture: Picture, unit: float) -> list[Box]:
     return found
 
 
-def _belongs_elsewhere(box: Box, mark: Box, marks: Sequence[Box]) -> bool:
+def _ambiguous(box: Box, mark: Box, marks: Sequence[Box]) -> bool:
     """Whether a reader could take a label for that of another point: it is far from its own, or another is as near."""
     own = _distance(box, mark)
     others = [other for other in marks if other is not mark]
@@ -288,9 +288,7 @@ def _distance(box: Box, mark: Box) -> float:
 
 def _leader(axes: Any, mark: Box, box: Box, colours: Palette) -> None:
     """A thin line from a point to its label, over the points between."""
-    box = Box(box.x, box.y, box.width, box.height + 3)
-    x = min(max(mark.x, box.x - box.width / 2), box.x + box.width / 2)
-    y = min(max(mark.y, box.y - box.height / 2), box.y + box.height / 2)
+    x, y = Box(box.x, box.y, box.width, box.height + 3).nearest(mark)
     ends = [mark.x / WIDTH, x / WIDTH], [mark.y / HEIGHT, y / HEIGHT]
     axes.plot(*ends, color=colours.ink, linewidth=0.7, transform=axes.figure.transFigure, zorder=3.5)
 
