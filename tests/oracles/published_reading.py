@@ -280,7 +280,7 @@ def _value(expression: str) -> float:
 
 def _node_value(node: ast.expr) -> Number:
     match node:
-        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+        case ast.Constant(value=int() | float() as value):
             return value
         case ast.UnaryOp(op=sign) if type(sign) in SIGNS:
             return SIGNS[type(sign)](_node_value(node.operand))
