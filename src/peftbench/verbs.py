@@ -225,6 +225,6 @@ def _require_device(device: str) -> None:
 
 def _require_training_stack() -> None:
     """Planning and reporting do without torch; runs do not, and that is said before one is started."""
-    for package in ("torch", "transformers", "peft"):
+    for package in ("torch", "transformers", "peft", "tree_sitter_python"):
         if find_spec(package) is None:
-            raise MissingExtra(package, "train")
+            raise MissingExtra(package.replace("_", "-"), "train")

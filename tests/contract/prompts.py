@@ -23,6 +23,7 @@ def rendered(task: Task) -> str:
     for place, example in enumerate(examples):
         text = Message(example.instruction, example.body, example.question).text
         parts.append(f"=== message {place}\n{text}\n=== target {place}\n{example.target}\n")
+        parts.extend(f"=== also right {place}\n{other}\n" for other in example.accepted if other != example.target)
     parts.append(f"=== at most {task.max_new_tokens} new tokens\n")
     reads = [f"{text!r} -> {task.read(text)!r}" for text in _texts([example.target for example in examples])]
     parts.append("\n".join(["=== reads", *reads, ""]))
@@ -30,7 +31,7 @@ def rendered(task: Task) -> str:
     for metric in task.metrics:
         pairs = ((answer, reference) for reference in references for answer in (*references, None))
         counts = [
-            f"{answer!r} for {reference!r}: {metric.statistics(answer, reference)}" for answer, reference in pairs
+            f"{answer!r} for {reference!r}: {metric.statistics(answer, (reference,))}" for answer, reference in pairs
         ]
         parts.append("\n".join([f"=== {metric.name}", *counts, ""]))
     return "\n".join(parts)

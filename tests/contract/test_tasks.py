@@ -46,7 +46,7 @@ def test_no_golden_prompt_without_a_task() -> None:
     assert {file.stem for file in GOLDEN.glob("*.txt")} <= set(TASKS)
 
 
-def reworded(**changes: str) -> Callable[[Row], Example]:
+def reworded(**changes: Any) -> Callable[[Row], Example]:
     return lambda row: replace(SST2.ask(row), **changes)
 
 
@@ -71,9 +71,9 @@ def renamed(row: Row) -> dict[str, Any]:
     return {"text": row["sentence"], "label": row["label"]}
 
 
-UNEVEN = Metric("uneven", lambda answer, reference: (1.0,) if answer else (0.0, 0.0), lambda sums, n: sums[0] / n)
-INVERTED = mean_metric("error", lambda answer, reference: float(answer != reference))
-PERCENT = mean_metric("percent", lambda answer, reference: 100.0 * (answer == reference))
+UNEVEN = Metric("uneven", lambda answer, references: (1.0,) if answer else (0.0, 0.0), lambda sums, n: sums[0] / n)
+INVERTED = mean_metric("error", lambda answer, references: float(answer not in references))
+PERCENT = mean_metric("percent", lambda answer, references: 100.0 * (answer in references))
 
 BROKEN: tuple[tuple[str, Task], ...] = (
     ("declared", replace(SST2, licence=" ")),
@@ -160,7 +160,7 @@ class TestGoldenPrompt:
         assert not may_be_written(self.changed, self.golden)
 
     def test_changed_prompt_of_a_new_version(self) -> None:
-        raised = replace(self.changed, version=2)
+        raised = replace(self.changed, version=SST2.version + 1)
         assert "--update-golden" in str(complaint(raised, self.golden))
         assert may_be_written(raised, self.golden)
         assert complaint(raised, rendered(raised)) is None

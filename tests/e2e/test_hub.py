@@ -121,7 +121,7 @@ answers["old"] = numbers.rows("train", None, "hub:owner/numbers/default@{old}")
 answers["test"] = numbers.rows("test", None, answers["identities"][0])
 answers["names"] = names.rows("train", None, answers["identities"][2])
 answers["targets"] = [
-    [item.reference for item in items(sst2.TASK, list(enumerate(rows)), "train")]
+    [item.references for item in items(sst2.TASK, list(enumerate(rows)), "train")]
     for rows in (answers["new"], answers["names"])
 ]
 # The table itself knows the names of its classes: what the data set hands out is really a class label.

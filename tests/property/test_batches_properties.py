@@ -73,7 +73,7 @@ def test_epochs_differ_from_one_another(size: int, seed: int) -> None:
 def questions(groups: list[int | None]) -> list[Question]:
     """One question for each number; equal numbers share a passage, None stands alone."""
     examples = [Example("ask", "yes", group="" if group is None else f"passage {group}") for group in groups]
-    return [Question(Item(f"train/{place}", example, "yes"), None) for place, example in enumerate(examples)]
+    return [Question(Item(f"train/{place}", example, ("yes",)), None) for place, example in enumerate(examples)]
 
 
 grouped = st.lists(st.none() | st.integers(0, 8), min_size=1, max_size=50).map(questions)
@@ -173,7 +173,7 @@ class _Chat:
 def test_questions_keep_their_items_and_know_when_they_do_not_fit(room: Room) -> None:
     chat = _Chat()
     short, long = Example("do", "yes", body="it", question="now"), Example("a long instruction", "no")
-    items = [Item("test/0", short, "yes"), Item("test/1", long, "no")]
+    items = [Item("test/0", short, ("yes",)), Item("test/1", long, ("no",))]
     asked = ask(chat, items, room)  # type: ignore[arg-type]  # a stand-in with the one method that is called
     assert [question.item for question in asked] == items
     assert [question.encoded for question in asked] == [Encoded((9,), (3,)), None]

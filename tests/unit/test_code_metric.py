@@ -98,7 +98,7 @@ def test_without_the_parser_the_fix_is_a_line_to_type(monkeypatch: pytest.Monkey
     for name in ("tree_sitter", "tree_sitter_python"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
-            with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[code\]'"):
+            with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[train\]'"):
                 statistics("a", ["a"])
 
 

@@ -44,7 +44,7 @@ TASK = Task(
 
 def test_every_row_becomes_an_item_with_its_place() -> None:
     found = items(TASK, [(3, TASK.specimen[0]), (7, TASK.specimen[1])], "train")
-    assert [(item.id, item.reference) for item in found] == [("train/3", "no"), ("train/7", "yes")]
+    assert [(item.id, item.references) for item in found] == [("train/3", ("no",)), ("train/7", ("yes",))]
     assert TASK.headline == "accuracy"
 
 
@@ -62,13 +62,30 @@ def test_rows_of_one_passage_share_a_group_and_others_stand_alone() -> None:
         ({"label": 0}, "Row test/0 has no column 'text'; it has: label"),
         ({"text": "a", "label": 5}, "the label 5 is not declared"),
         ({"text": None, "label": 0}, "Row test/0: 'NoneType' object has no attribute 'strip'"),
-        ({"text": "a", "label": -1}, "the label -1 is not declared"),
+        ({"text": "a", "label": -2}, "the label -2 is not declared"),
     ],
 )
 def test_a_row_that_cannot_be_asked_is_a_sentence(row: dict[str, Any], words: str) -> None:
     with pytest.raises(DataProblem, match=words) as caught:
         items(TASK, [(0, row)], "test")
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("hidden", [-1, "-1", "", None])
+def test_a_row_whose_answer_is_hidden_is_left_out(hidden: object) -> None:
+    rows = [TASK.specimen[0], {"text": "a", "label": hidden}, TASK.specimen[1]]
+    assert [item.id for item in items(TASK, enumerate(rows), "test")] == ["test/0", "test/2"]
+
+
+def test_several_answers_are_right() -> None:
+    def ask(row: Row) -> Example:
+        return Example(instruction="i", body=row["text"], target="yes", accepted=("yes", "no", " Yes."))
+
+    (item,) = items(dataclasses.replace(TASK, ask=ask), [(0, TASK.specimen[0])], "test")
+    assert item.references == ("yes", "no")
+    odd = dataclasses.replace(TASK, ask=lambda row: dataclasses.replace(ask(row), accepted=("perhaps",)))
+    with pytest.raises(DataProblem, match="cannot read its own target 'perhaps'"):
+        items(odd, [(0, TASK.specimen[0])], "test")
 
 
 def test_a_target_the_task_cannot_read_is_a_mistake_of_the_task() -> None:
@@ -83,9 +100,14 @@ def test_specimens_are_asked_and_their_targets_are_right(name: str) -> None:
     found = items(task, list(enumerate(task.specimen)), "test")
     assert all(isinstance(item, Item) for item in found)
     for item in found:
-        assert task.metrics[0].statistics(task.read(item.example.target), item.reference) == (1.0,)
-        assert task.metrics[0].statistics(None, item.reference) == (0.0,)
-    assert 0 < task.chance < 1
+        assert task.read(item.example.target) == item.references[0]
+    assert 0 <= task.chance < 1
+    for metric in task.metrics:
+        perfect = metric.over(metric.statistics(item.references[0], item.references) for item in found)
+        # Two rows do not show every one of three classes, and BLEU finds no four words in a row in short code.
+        assert perfect == pytest.approx(1) or metric.name in {"macro_f1", "codebleu"}
+        assert perfect > 0.3
+        assert metric.over(metric.statistics(None, item.references) for item in found) == 0
 
 
 def test_a_story_of_one_sentence_has_only_its_question() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,6 +11,8 @@ from peftbench.record import Prediction, SplitResult
 from peftbench.tasks._task import Item, Task
 
 Split = Literal["test", "validation"]
+# Before the names of metrics as the published benchmark computes them.
+PUBLISHED = "published."
 
 
 def unjudged(items: Sequence[Item], texts: Sequence[str | None], split: Split) -> list[Prediction]:
@@ -24,7 +27,10 @@ def judge(task: Task, items: Sequence[Item], texts: Sequence[str | None], split:
 
 def summarise(task: Task, predictions: Sequence[Prediction], *, cut: int, unfit: int) -> SplitResult:
     """Metrics and counts over the predictions of a split; at least one."""
-    metrics = {metric.name: metric.over(row.statistics[metric.name] for row in predictions) for metric in task.metrics}
+    named = {metric.name: metric for metric in task.metrics} | {PUBLISHED + one.name: one for one in task.published}
+    values = {name: metric.over(row.statistics[name] for row in predictions) for name, metric in named.items()}
+    # What is undefined (the published correlation of a constant column) is no number and is not kept as one.
+    metrics = {name: value for name, value in values.items() if math.isfinite(value)}
     unreadable = sum(row.answer is None and row.text is not None for row in predictions)
     return SplitResult(metrics=metrics, examples=len(predictions), unreadable=unreadable, cut=cut, unfit=unfit)
 
@@ -37,7 +43,9 @@ def _prediction(item: Item, text: str | None, split: Split) -> Prediction:
 def _judged(task: Task, item: Item, raw: Prediction) -> Prediction:
     try:
         answer = None if raw.text is None else task.read(raw.text)
-        statistics = {metric.name: metric.statistics(answer, item.reference) for metric in task.metrics}
+        statistics = {metric.name: metric.statistics(answer, item.references) for metric in task.metrics}
+        written = item.example.accepted or (item.example.target,)
+        statistics |= {PUBLISHED + metric.name: metric.statistics(raw.text, written) for metric in task.published}
     except Exception as error:
         raise DataProblem(
             f"The task cannot judge the answer {raw.text!r} to {item.id}: {type(error).__name__}: {error}.",

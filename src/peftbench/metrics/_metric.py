@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 Statistics = tuple[float, ...]
+# All answers that count as right, at least one; the first is the one that is trained on.
+References = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Metric:
     """A named metric.
 
-    `statistics(answer, reference)` gives the numbers of one example; `answer` is None when it could not be read.
+    `statistics(answer, references)` gives the numbers of one example; `answer` is None when it could not be read.
     `of_sums(sums, n)` gives the metric from the element-wise sums over `n` examples, n >= 1.
     """
 
     name: str
-    statistics: Callable[[str | None, str], Statistics]
+    statistics: Callable[[str | None, References], Statistics]
     of_sums: Callable[[Sequence[float], int], float]
 
     def over(self, statistics: Iterable[Statistics]) -> float:
@@ -29,6 +31,19 @@ class Metric:
         return self.of_sums([sum(column) for column in zip(*rows, strict=True)], len(rows))
 
 
-def mean_metric(name: str, value: Callable[[str | None, str], float]) -> Metric:
+@dataclass(frozen=True)
+class RankMetric:
+    """A metric that compares examples with one another, so that sums do not tell it; `over` is given all of them."""
+
+    name: str
+    statistics: Callable[[str | None, References], Statistics]
+    of_rows: Callable[[Sequence[Statistics]], float]
+
+    def over(self, statistics: Iterable[Statistics]) -> float:
+        """The metric over the statistics of at least one example."""
+        return self.of_rows(list(statistics))
+
+
+def mean_metric(name: str, value: Callable[[str | None, References], float]) -> Metric:
     """A metric that is the mean of one number per example."""
-    return Metric(name, lambda answer, reference: (value(answer, reference),), lambda sums, n: sums[0] / n)
+    return Metric(name, lambda answer, references: (value(answer, references),), lambda sums, n: sums[0] / n)

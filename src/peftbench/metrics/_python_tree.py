@@ -77,7 +77,7 @@ def _cursor(code: bytes) -> TreeCursor:
         import tree_sitter_python
         from tree_sitter import Language, Parser
     except ImportError:
-        raise MissingExtra("tree-sitter", "code") from None
+        raise MissingExtra("tree-sitter-python", "train") from None
     return Parser(Language(tree_sitter_python.language())).parse(code).walk()
 
 

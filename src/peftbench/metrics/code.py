@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from peftbench.metrics._comments import without_comments
 from peftbench.metrics._dataflow import data_flow
-from peftbench.metrics._metric import Statistics
+from peftbench.metrics._metric import Metric, References, Statistics
 from peftbench.metrics._python_tree import parse, subtrees
 
 _ORDERS = (1, 2, 3, 4)
@@ -74,6 +74,26 @@ def scores(sums: Sequence[float]) -> CodeBleu:
     syntax = subtrees_found / all_subtrees
     flow = flows_found / all_flows if all_flows else 0.0
     return CodeBleu((ngrams + weighted + syntax + (flow or 1.0)) / 4, ngrams, weighted, syntax, flow)
+
+
+def _with_the_nearest(answer: str | None, references: References) -> Statistics:
+    alone = [statistics(answer or "", (reference,)) for reference in references]
+    return max(alone, key=lambda numbers: _code_bleu(numbers, 1))
+
+
+def _code_bleu(sums: Sequence[float], n: int) -> float:
+    del n
+    flows_found, all_flows = sums[22:]
+    missed = all_flows and not flows_found
+    return scores(sums).codebleu - (0.25 if missed else 0.0)
+
+
+CODE_BLEU = Metric("codebleu", _with_the_nearest, _code_bleu)
+"""CodeBLEU with the reference that fits best, so that writing one of many solutions is worth 1.
+
+Where the package takes a score of the data flow of 0 for 1, this does so only if no reference has any: otherwise an
+empty answer would be worth a quarter.
+"""
 
 
 def _bleu(sums: Sequence[float]) -> float:

@@ -17,5 +17,7 @@ def same_number(answer: str | None, reference: str) -> bool:
         return False
 
 
-NUMERIC_ACCURACY = mean_metric("accuracy", lambda answer, reference: float(same_number(answer, reference)))
-"""Share of answers with the value of the reference; an unreadable answer is wrong."""
+NUMERIC_ACCURACY = mean_metric(
+    "accuracy", lambda answer, references: float(any(same_number(answer, one) for one in references))
+)
+"""Share of answers with the value of a reference; an unreadable answer is wrong."""

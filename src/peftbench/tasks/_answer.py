@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+
+class NoAnswer(ValueError):
+    """The right answer of a row is not known: public test sets hide it, as the label -1 or as nothing at all."""
+
+
 _EDGES = " \t\r\n.,;:!?\"'`*()[]"
+_FENCE = re.compile(r"```[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 
 
@@ -31,6 +38,36 @@ def choice(*words: str) -> Callable[[str], str | None]:
     return read
 
 
+def letter(letters: str) -> Callable[[str], str | None]:
+    """A reader of one of a few capital letters: the first line begins with it and nothing but a mark follows directly.
+
+    `B`, `(b)`, `B. the lake` and `B: the lake` are read; `A lake` is not, for an article is not an answer.
+    """
+    pattern = re.compile(rf"[\s\"'`*(\[]*([{letters}])(?:[)\].:,;*\"'`]|\s*$)", re.IGNORECASE)
+
+    def read(text: str) -> str | None:
+        first = pattern.match(next(iter(text.strip().splitlines()), ""))
+        return first.group(1).upper() if first else None
+
+    return read
+
+
+def options(texts: Sequence[str]) -> str:
+    """Texts under one another, each behind its letter."""
+    return "\n".join(f"{name}: {text.strip()}" for name, text in zip(string.ascii_uppercase, texts, strict=False))
+
+
+def first_line(text: str) -> str | None:
+    """Reads the first line as it is, without the white space around it."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), None)
+
+
+def code(text: str) -> str | None:
+    """Reads a program: what stands in the first fence, all of the text when there is none."""
+    fenced = _FENCE.search(text)
+    return (fenced.group(1).strip("\n").rstrip() if fenced else text.strip()) or None
+
+
 @dataclass(frozen=True)
 class Labels:
     """The classes of a data set: their names in the order of their numbers, and the words a model answers with."""
@@ -42,8 +79,11 @@ class Labels:
         """The word of a class given by number or by name.
 
         Raises:
+            NoAnswer: the class is -1 or missing, as where a test set hides it.
             ValueError: the class is not declared.
         """
+        if value in (-1, "-1", "", None):
+            raise NoAnswer
         if isinstance(value, bool):
             value = str(value)
         if isinstance(value, int) and 0 <= value < len(self.names):
@@ -62,6 +102,16 @@ def number(text: str) -> str | None:
     """Reads a text that is a number and nothing else, as a plain decimal."""
     match = _NUMBER.fullmatch(text.strip(_EDGES.replace(".", "") + "$%").removesuffix("."))
     return _plain(match.group()) if match else None
+
+
+def number_within(low: float, high: float) -> Callable[[str], str | None]:
+    """A reader of a number on a scale, on the first line; one outside of the scale is no answer."""
+
+    def read(text: str) -> str | None:
+        found = number(first_line(text) or "")
+        return found if found is not None and low <= float(found) <= high else None
+
+    return read
 
 
 def number_after(marker: str) -> Callable[[str], str | None]:

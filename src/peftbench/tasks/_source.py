@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,11 @@ from peftbench.tasks._task import Row, Split
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set of the hub: id, subset, the names of its splits, and the folder of its local mirror."""
+    """A data set of the hub: id, subset, the names of its splits, and the folder of its local mirror.
+
+    The columns of a row are the hub's. Where those of the mirror are others, `mirror_columns` gives a pattern for each,
+    such as `{instruction}`; white space around what comes of it goes.
+    """
 
     id: str
     subset: str | None
@@ -30,6 +34,7 @@ class HubDataset:
     train: str = "train"
     test: str = "validation"
     revision: str | None = None
+    mirror_columns: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self, data_root: str | None) -> str:
         """`files:<hash>` for a mirror, `hub:<id>@<commit>` for the hub."""
@@ -48,7 +53,19 @@ class HubDataset:
             return self._from_hub(split, identity.rpartition("@")[2])
         if self.identity(data_root) != identity:
             raise _changed(Path(data_root) / self.mirror)
-        return _read_lines(_mirror_file(Path(data_root) / self.mirror, split))
+        file = _mirror_file(Path(data_root) / self.mirror, split)
+        rows = _read_lines(file)
+        return [self._renamed(row, f"{file}, row {number}") for number, row in enumerate(rows, start=1)]
+
+    def _renamed(self, row: Row, place: str) -> Row:
+        if not self.mirror_columns:
+            return row
+        try:
+            return {name: pattern.format_map(row).strip() for name, pattern in self.mirror_columns.items()}
+        except KeyError as error:
+            raise DataProblem(
+                f"{place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."
+            ) from None
 
     def _from_hub(self, split: Split, revision: str) -> list[Row]:
         try:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from peftbench.errors import DataProblem
-from peftbench.metrics._metric import Metric
+from peftbench.metrics._metric import Metric, RankMetric
 from peftbench.seeding import rng
+from peftbench.tasks._answer import NoAnswer
 
 Row = Mapping[str, Any]
 Split = Literal["train", "test"]
@@ -30,7 +31,8 @@ class Example:
     """One question and its answer.
 
     The user's message is `instruction`, `body`, `question`, one under the other, empty ones left out. Only the body
-    may be cut when a context is too short. Rows with the same `group` (a shared passage) are not independent.
+    may be cut when a context is too short. Rows with the same `group` (a shared passage) are not independent. The
+    `target` is trained on; where other answers are right too, they stand in `accepted`.
     """
 
     instruction: str
@@ -38,21 +40,24 @@ class Example:
     body: str = ""
     question: str = ""
     group: str = ""
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Task:
     """A data set with the question asked of each row. The first metric is the headline.
 
-    `chance` is the headline of the best answer that does not look at the input, on a 0..1 scale. `specimen` holds two
-    rows invented for this project, with the real column names. Raise `version` when the prompt, the
-    reading of answers or a metric changes.
+    `ask` raises `NoAnswer` for a row whose answer is not known; such rows are left out. `chance` is the headline of the
+    best answer that does not look at the input, on a 0..1 scale. `group` is the collection a data set is known from.
+    `published` holds the metrics of the published benchmark, headline first; they look at texts, not at what was read.
+    `specimen` holds two rows invented for this project, with the real column names. Raise `version` when the prompt,
+    the reading of answers or a metric changes.
     """
 
     source: Source
     ask: Callable[[Row], Example]
     read: Callable[[str], str | None]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric | RankMetric, ...]
     chance: float
     category: str
     licence: str
@@ -60,6 +65,8 @@ class Task:
     specimen: tuple[Row, Row]
     version: int
     max_new_tokens: int = 8
+    group: str = ""
+    published: tuple[Metric | RankMetric, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -69,11 +76,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Item:
-    """An example with its place in the data: `id` is split and row number."""
+    """An example with its place in the data: `id` is split and row number; `references` are the answers that are right,
+    as the task reads them, the target's first.
+    """
 
     id: str
     example: Example
-    reference: str
+    references: tuple[str, ...]
 
     @property
     def group(self) -> str:
@@ -91,17 +100,20 @@ def sample(size: int, limit: int | None) -> list[int]:
 
 
 def items(task: Task, rows: Iterable[tuple[int, Row]], split: Split) -> list[Item]:
-    """Ask the question of every numbered row.
+    """Ask the question of every numbered row; rows whose answer is not known are left out.
 
     Raises:
         DataProblem: a row lacks a column, holds a label that is not declared, or its target cannot be read back.
     """
-    return [_item(task, row, f"{split}/{number}") for number, row in rows]
+    asked = (_item(task, row, f"{split}/{number}") for number, row in rows)
+    return [item for item in asked if item is not None]
 
 
-def _item(task: Task, row: Row, place: str) -> Item:
+def _item(task: Task, row: Row, place: str) -> Item | None:
     try:
         example = task.ask(row)
+    except NoAnswer:
+        return None
     except KeyError as error:
         columns = ", ".join(sorted(row))
         raise DataProblem(
@@ -109,9 +121,9 @@ def _item(task: Task, row: Row, place: str) -> Item:
         ) from None
     except (ValueError, TypeError, AttributeError) as error:
         raise DataProblem(f"Row {place}: {error}.", "Check the source of the task.") from None
-    reference = task.read(example.target)
-    if reference is None:
-        raise DataProblem(
-            f"Row {place}: the task cannot read its own target {example.target!r}.", "Mend `read` or `ask`."
-        )
-    return Item(place, example, reference)
+    texts = dict.fromkeys((example.target, *example.accepted))
+    answers = [task.read(text) for text in texts]
+    for text, answer in zip(texts, answers, strict=True):
+        if answer is None:
+            raise DataProblem(f"Row {place}: the task cannot read its own target {text!r}.", "Mend `read` or `ask`.")
+    return Item(place, example, tuple(dict.fromkeys(answer for answer in answers if answer is not None)))

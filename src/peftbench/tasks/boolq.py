@@ -1,6 +1,7 @@
 """BoolQ: yes/no questions that people typed, answered from a passage (Clark et al., 2019; SuperGLUE, 2019)."""
 
-from peftbench.metrics.classification import ACCURACY
+from peftbench.metrics import published
+from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
@@ -23,9 +24,11 @@ TASK = Task(
     source=HubDataset("aps/super_glue", "boolq", mirror="boolq"),
     ask=ask,
     read=LABELS.read,
-    metrics=(ACCURACY,),
+    metrics=(ACCURACY, macro_f1(LABELS.words)),
+    published=published.classes(LABELS.words),
     chance=0.62,
     category="question answering",
+    group="SuperGLUE",
     licence="CC-BY-SA-3.0",
     citation="Clark et al. BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions. NAACL 2019.",
     specimen=(
@@ -37,5 +40,5 @@ TASK = Task(
         },
         {"question": "do owls hunt at noon", "passage": "Most owls hunt between dusk and dawn.", "idx": 1, "label": 0},
     ),
-    version=1,
+    version=2,
 )

@@ -1,6 +1,7 @@
 """COPA: which of two alternatives is the cause or the effect of a premise? (Roemmele et al., 2011; SuperGLUE, 2019)."""
 
-from peftbench.metrics.classification import ACCURACY
+from peftbench.metrics import published
+from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
@@ -24,9 +25,11 @@ TASK = Task(
     source=HubDataset("aps/super_glue", "copa", mirror="copa"),
     ask=ask,
     read=LABELS.read,
-    metrics=(ACCURACY,),
+    metrics=(ACCURACY, macro_f1(LABELS.words)),
+    published=published.classes(LABELS.words),
     chance=0.55,
     category="question answering",
+    group="SuperGLUE",
     licence="BSD-2-Clause",
     citation="Roemmele, Bejan and Gordon. Choice of Plausible Alternatives. AAAI Spring Symposium 2011.",
     specimen=(
@@ -47,5 +50,5 @@ TASK = Task(
             "label": 1,
         },
     ),
-    version=1,
+    version=2,
 )

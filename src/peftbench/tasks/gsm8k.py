@@ -2,6 +2,7 @@
 
 import re
 
+from peftbench.metrics import published
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
 from peftbench.tasks._answer import number_after
 from peftbench.tasks._source import HubDataset
@@ -31,8 +32,10 @@ TASK = Task(
     ask=ask,
     read=number_after("####"),
     metrics=(NUMERIC_ACCURACY,),
+    published=published.GSM8K,
     chance=0.03,
     category="math word problems",
+    group="Math",
     licence="MIT",
     citation="Cobbe et al. Training Verifiers to Solve Math Word Problems. arXiv 2110.14168, 2021.",
     specimen=(

@@ -1,6 +1,7 @@
 """RTE: does a text entail a statement? (Dagan et al., 2006 and later challenges; GLUE, Wang et al., 2019)."""
 
-from peftbench.metrics.classification import ACCURACY
+from peftbench.metrics import published
+from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
@@ -23,9 +24,11 @@ TASK = Task(
     source=HubDataset("nyu-mll/glue", "rte", mirror="rte"),
     ask=ask,
     read=LABELS.read,
-    metrics=(ACCURACY,),
+    metrics=(ACCURACY, macro_f1(LABELS.words)),
+    published=published.classes(LABELS.words),
     chance=0.53,
     category="natural language inference",
+    group="GLUE",
     licence="research use",
     citation="Dagan, Glickman and Magnini. The PASCAL Recognising Textual Entailment Challenge. 2006.",
     specimen=(
@@ -42,5 +45,5 @@ TASK = Task(
             "idx": 1,
         },
     ),
-    version=1,
+    version=2,
 )

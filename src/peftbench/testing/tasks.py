@@ -10,7 +10,7 @@ from typing import Any
 
 from peftbench import registry
 from peftbench.errors import PeftbenchError, UsageError
-from peftbench.metrics._metric import Metric
+from peftbench.metrics._metric import Metric, RankMetric, References
 from peftbench.registry import Member
 from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import Files, Generated
@@ -117,8 +117,8 @@ def _reads_noise(subject: _Subject) -> str | None:
 def _statistics(subject: _Subject) -> str | None:
     for metric in subject.task.metrics:
         lengths = set()
-        for answer, reference in _pairs(subject.task):
-            numbers = metric.statistics(answer, reference)
+        for answer, references in _pairs(subject.task):
+            numbers = metric.statistics(answer, references)
             lengths.add(len(numbers))
             if not isinstance(numbers, tuple) or not all(math.isfinite(number) for number in numbers):
                 return f"{metric.name}: the statistics of {answer!r} are {numbers!r}, not a tuple of finite numbers."
@@ -129,10 +129,11 @@ def _statistics(subject: _Subject) -> str | None:
 
 def _metrics(subject: _Subject) -> str | None:
     task = subject.task
-    references = [item.reference for item in items(task, enumerate(task.specimen), "test")]
+    references = _references(task)
+    best = [right[0] for right in references]
     for metric in task.metrics:
-        perfect = _over(metric, references, references)
-        wrong: tuple[Sequence[str | None], ...] = ([None, None], [references[0], None], references[::-1])
+        perfect = _over(metric, best, references)
+        wrong: tuple[Sequence[str | None], ...] = ([None, None], [best[0], None], best[::-1])
         others = [_over(metric, answers, references) for answers in wrong]
         if not all(math.isfinite(value) for value in (perfect, *others)):
             return f"{metric.name} of two rows is not a finite number."
@@ -144,8 +145,8 @@ def _metrics(subject: _Subject) -> str | None:
 
 def _chance(subject: _Subject) -> str | None:
     task = subject.task
-    references = [item.reference for item in items(task, enumerate(task.specimen), "test")]
-    perfect = _over(task.metrics[0], references, references)
+    references = _references(task)
+    perfect = _over(task.metrics[0], [right[0] for right in references], references)
     if not 0 <= task.chance < 1:
         return f"The chance level is {task.chance!r}; it is a share from 0 to below 1."
     if not task.chance < perfect <= 1:
@@ -205,15 +206,18 @@ def _examples(task: Task) -> tuple[Example, Example]:
     return task.ask(first), task.ask(second)
 
 
-def _pairs(task: Task) -> list[tuple[str | None, str]]:
-    references = [item.reference for item in items(task, enumerate(task.specimen), "test")]
-    return [(answer, reference) for reference in references for answer in (*references, None)]
+def _references(task: Task) -> list[References]:
+    return [item.references for item in items(task, enumerate(task.specimen), "test")]
 
 
-def _over(metric: Metric, answers: Sequence[str | None], references: list[str]) -> float:
-    return metric.over(
-        metric.statistics(answer, reference) for answer, reference in zip(answers, references, strict=True)
-    )
+def _pairs(task: Task) -> list[tuple[str | None, References]]:
+    references = _references(task)
+    answers = (*(answer for right in references for answer in right), None)
+    return [(answer, right) for right in references for answer in answers]
+
+
+def _over(metric: Metric | RankMetric, answers: Sequence[str | None], references: list[References]) -> float:
+    return metric.over(metric.statistics(answer, right) for answer, right in zip(answers, references, strict=True))
 
 
 def _labels_of(task: Task) -> Labels | None:

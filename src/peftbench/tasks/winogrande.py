@@ -1,0 +1,48 @@
+"""WinoGrande: which of two names fills the gap? (Sakaguchi et al., 2020)."""
+
+from peftbench.metrics import published
+from peftbench.metrics.classification import ACCURACY, macro_f1
+from peftbench.tasks._answer import Labels
+from peftbench.tasks._source import HubDataset
+from peftbench.tasks._task import Example, Row, Task
+
+LABELS = Labels(names=("1", "2"), words=("1", "2"))
+
+
+def ask(row: Row) -> Example:
+    """The sentence with its gap, and two options."""
+    return Example(
+        instruction="Which option fills the gap _ in the sentence? Answer 1 or 2.",
+        body=f"Sentence: {row['sentence'].strip()}",
+        question=f"1: {row['option1'].strip()}\n2: {row['option2'].strip()}",
+        target=LABELS.word(row["answer"]),
+    )
+
+
+TASK = Task(
+    source=HubDataset("allenai/winogrande", "winogrande_xl", mirror="winogrande"),
+    ask=ask,
+    read=LABELS.read,
+    metrics=(ACCURACY, macro_f1(LABELS.words)),
+    published=published.classes(LABELS.words),
+    chance=0.5,
+    category="commonsense reasoning",
+    group="Others",
+    licence="CC-BY-4.0",
+    citation="Sakaguchi et al. WinoGrande: An Adversarial Winograd Schema Challenge at Scale. AAAI 2020.",
+    specimen=(
+        {
+            "sentence": "Tom asked Paul for a lift because _ had sold his car.",
+            "option1": "Tom",
+            "option2": "Paul",
+            "answer": "1",
+        },
+        {
+            "sentence": "The rope held but the hook did not, for the _ was rusty.",
+            "option1": "rope",
+            "option2": "hook",
+            "answer": "2",
+        },
+    ),
+    version=1,
+)
