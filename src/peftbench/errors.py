@@ -76,11 +76,12 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         names = sorted(known)
         at = f" in {where}" if where else ""
-        super().__init__(f"Unknown {kind} {name!r}{at}.", _suggestion(name, names))
+        near = nearest(name, names)
+        listed = f"Known: {', '.join(names)}." if names else "There is none."
+        super().__init__(f"Unknown {kind} {name!r}{at}.", listed if near is None else f"Did you mean {near!r}?")
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6 if len(name) > 3 else 0.5)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    return f"Known: {', '.join(known)}." if known else "There is none."
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, if any is near enough."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6 if len(name) > 3 else 0.5)
+    return near[0] if near else None

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from peftbench.errors import InvalidSpec, UnknownName, UsageError
 from peftbench.plan import make_plan
 from peftbench.spec import Entry, EvalSpec, PscpSpec, Resources, Suite, TrainSpec, Value
+from peftbench.strict_yaml import parse_scalar
 from peftbench.suites._read import build_suite, read_constants, read_suite, suite_names
-from peftbench.suites._yaml import parse_scalar
 from property.strategies import eval_specs, plain, pscp_specs, suites, train_specs
 
 HEAD = "tasks: [sst2]\nmodels: [tiny]\nmethods: [lora]\n"

@@ -13,8 +13,8 @@ from typing import Any
 
 from peftbench import registry
 from peftbench.errors import UnknownName
+from peftbench.strict_yaml import parse_yaml
 from peftbench.suites._entry import SECTIONS, plain_entry, plain_section
-from peftbench.suites._yaml import parse_yaml
 
 
 def bundle_names() -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
 from peftbench.spec import PscpSpec, Suite
+from peftbench.strict_yaml import parse_scalar, parse_yaml, read_yaml
 from peftbench.suites._bundle import read_bundle, under_bundle
 from peftbench.suites._entry import SECTIONS, full_name, plain_entry, plain_section
-from peftbench.suites._yaml import parse_scalar, parse_yaml
 
 _FAMILIES = ("tasks", "models", "methods")
 _LISTS = (*_FAMILIES, "seeds")
@@ -40,7 +40,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
             raise InvalidSpec(
                 f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites"
             )
-        data = parse_yaml(_read_text(path), name)
+        data = read_yaml(path)
         data.setdefault("name", path.stem)
         for family in ("tasks", "models", "methods"):
             if family in data:
@@ -168,10 +168,3 @@ def _refuse_misplaced(key: str, value: Any, written: str) -> None:
 
 def _without(entry: Any, key: str) -> Any:
     return {name: value for name, value in entry.items() if name != key} if isinstance(entry, Mapping) else entry
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSpec(f"{path} cannot be read: {error}.", "Give the path of a YAML file in UTF-8.") from error

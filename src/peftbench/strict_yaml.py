@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -36,5 +37,18 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     except YAMLError as error:
         raise InvalidSpec(f"{where} is not YAML: {str(error).splitlines()[0]}.", "Mend the file.") from None
     if not isinstance(data, dict):
-        raise InvalidSpec(f"{where} holds no suite.", "It needs at least: tasks, models, methods")
+        raise InvalidSpec(f"{where} holds no settings.", "Write one on each line, as: key: value")
     return data
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping in a YAML file in UTF-8.
+
+    Raises:
+        InvalidSpec: the file cannot be read, or see `parse_yaml`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"{path} cannot be read: {error}.", "Give the path of a YAML file in UTF-8.") from error
+    return parse_yaml(text, str(path))
