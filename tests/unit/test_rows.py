@@ -178,7 +178,8 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
         (b"", ".jsonl", "has no rows"),
         (b'{"a": 1}\n{"a": \n', ".jsonl", "row 2 is not JSON"),
         (b'{"a": 1}\n[1]\n', ".jsonl", "row 2 is not an object"),
-        (b"\xff\xfe", ".jsonl", "cannot be read after row 0"),
+        (b"\xff\xfe", ".jsonl", "is UTF-16, not UTF-8"),
+        (b'{"a": 1}\n\xff', ".jsonl", "row 2 is not UTF-8"),
         (b"no gzip at all", ".jsonl.gz", "cannot be read after row 0"),
         (gzip.compress(b'{"a": 1}\n' * 2000)[:-20], ".jsonl.gz", "cannot be read after row"),
         (
@@ -187,7 +188,7 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
             "cannot be read after row 0",
         ),
     ],
-    ids=["empty", "half a row", "a list", "not utf-8", "not gzip", "cut gzip", "damaged gzip"],
+    ids=["empty", "half a row", "a list", "utf-16", "not utf-8", "not gzip", "cut gzip", "damaged gzip"],
 )
 def test_damaged_files(content: bytes, suffix: str, words: str, tmp_path: Path) -> None:
     root = mirror(tmp_path, train=content, suffix=suffix)

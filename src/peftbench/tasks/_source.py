@@ -6,10 +6,8 @@ of the hub. In a mirror `validation` is the evaluated split, whatever the hub ca
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import Any
 
 from peftbench import hub
 from peftbench.errors import DataProblem, MissingExtra
-from peftbench.tasks._task import Row, Split
+from peftbench.tasks._files import nonempty, read_rows
+from peftbench.tasks._task import PlacedRow, Row, Split
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,17 @@ class HubDataset:
             return self._from_hub(split, identity.rpartition("@")[2])
         if self.identity(data_root) != identity:
             raise _changed(Path(data_root) / self.mirror)
-        file = _mirror_file(Path(data_root) / self.mirror, split)
-        rows = _read_lines(file)
-        return [self._renamed(row, f"{file}, row {number}") for number, row in enumerate(rows, start=1)]
+        return [self._renamed(row) for row in read_rows(_mirror_file(Path(data_root) / self.mirror, split))]
 
-    def _renamed(self, row: Row, place: str) -> Row:
+    def _renamed(self, row: PlacedRow) -> Row:
         if not self.mirror_columns:
             return row
         try:
-            return {name: pattern.format_map(row).strip() for name, pattern in self.mirror_columns.items()}
+            columns = {name: pattern.format_map(row).strip() for name, pattern in self.mirror_columns.items()}
+            return PlacedRow(columns, row.place)
         except KeyError as error:
             raise DataProblem(
-                f"{place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."
+                f"{row.place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."
             ) from None
 
     def _from_hub(self, split: Split, revision: str) -> list[Row]:
@@ -93,15 +91,19 @@ class HubDataset:
                 raise DataProblem(
                     f"The data set {self.id} cannot be read: {reason}.", "Check subset and split."
                 ) from error
-        return _nonempty(list(table), f"{self.id}, split {name}")
+        return nonempty(list(table), f"{self.id}, split {name}")
 
 
 @dataclass(frozen=True)
 class Files:
-    """Two files of one's own, JSON lines, plain or gzipped: one to train on, one to be evaluated on."""
+    """Two files of one's own, see `read_rows`: one to train on, one to be evaluated on.
+
+    `id` names the column that tells rows apart, if there is one: a file with an id twice is refused.
+    """
 
     train: Path
     test: Path
+    id: str | None = None
 
     def identity(self, data_root: str | None) -> str:
         """`files:<hash>` of the content, wherever the files lie."""
@@ -112,7 +114,7 @@ class Files:
         """All rows of a split."""
         if self.identity(data_root) != identity:
             raise _changed(self.train.parent)
-        return _read_lines(self.train if split == "train" else self.test)
+        return [*read_rows(self.train if split == "train" else self.test, self.id)]
 
 
 @dataclass(frozen=True)
@@ -155,30 +157,3 @@ def _mirror_file(folder: Path, split: Split) -> Path:
     raise DataProblem(
         f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set."
     )
-
-
-def _read_lines(path: Path) -> list[Row]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    rows: list[Row] = []
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            rows.extend(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataProblem(f"{path} cannot be read after row {len(rows)}: {error}.", "Copy the file again.") from error
-    return _nonempty(rows, str(path))
-
-
-def _parse(line: str, path: Path, number: int) -> Row:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataProblem(f"{path}, row {number} is not JSON: {error.msg}.", "Mend or remove the row.") from error
-    if not isinstance(row, dict):
-        raise DataProblem(f"{path}, row {number} is not an object with columns.", "Mend or remove the row.")
-    return row
-
-
-def _nonempty(rows: list[Row], where: str) -> list[Row]:
-    if not rows:
-        raise DataProblem(f"{where} has no rows.", "Check the source of the task.")
-    return rows

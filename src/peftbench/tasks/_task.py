@@ -7,13 +7,33 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from peftbench.errors import DataProblem
+from peftbench.errors import DataProblem, nearest
 from peftbench.metrics._metric import Metric, RankMetric
 from peftbench.seeding import rng
 from peftbench.tasks._answer import NoAnswer
 
+_MEND = "Mend or remove the row, or correct the task."
+
 Row = Mapping[str, Any]
 Split = Literal["train", "test"]
+
+
+class PlacedRow(dict[str, Any]):
+    """A row of a file that knows where it stands, so that whatever is wrong with it can be told with its place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, values: Row, place: str) -> None:
+        super().__init__(values)
+        self.place = place
+
+
+class BadRow(ValueError):
+    """A row that cannot be asked, with a remedy of its own."""
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.fix = fix
 
 
 class Source(Protocol):
@@ -109,21 +129,26 @@ def items(task: Task, rows: Iterable[tuple[int, Row]], split: Split) -> list[Ite
     return [item for item in asked if item is not None]
 
 
-def _item(task: Task, row: Row, place: str) -> Item | None:
+def refusal(error: Exception, row: Row, place: str) -> DataProblem:
+    """What `ask` or a pattern raised over a row, as a sentence with its place and a remedy."""
+    if isinstance(error, KeyError):
+        near = nearest(str(error.args[0]), row) if error.args else None
+        hint = "" if near is None else f"Did you mean {near!r}? "
+        return DataProblem(f"{place} has no column {error}; it has: {', '.join(sorted(row))}.", hint + _MEND)
+    return DataProblem(f"{place}: {str(error).removesuffix('.')}.", getattr(error, "fix", _MEND))
+
+
+def _item(task: Task, row: Row, name: str) -> Item | None:
+    place = row.place if isinstance(row, PlacedRow) else f"Row {name}"
     try:
         example = task.ask(row)
     except NoAnswer:
         return None
-    except KeyError as error:
-        columns = ", ".join(sorted(row))
-        raise DataProblem(
-            f"Row {place} has no column {error}; it has: {columns}.", "Check the source of the task."
-        ) from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataProblem(f"Row {place}: {error}.", "Check the source of the task.") from None
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise refusal(error, row, place) from None
     texts = dict.fromkeys((example.target, *example.accepted))
     answers = [task.read(text) for text in texts]
     for text, answer in zip(texts, answers, strict=True):
         if answer is None:
-            raise DataProblem(f"Row {place}: the task cannot read its own target {text!r}.", "Mend `read` or `ask`.")
-    return Item(place, example, tuple(dict.fromkeys(answer for answer in answers if answer is not None)))
+            raise DataProblem(f"{place}: the task cannot read its own target {text!r}.", "Mend `read` or `ask`.")
+    return Item(name, example, tuple(dict.fromkeys(answer for answer in answers if answer is not None)))
