@@ -70,7 +70,7 @@ def _task(name: str) -> dict[str, Any]:
         **{key: getattr(task, key) for key in fields},
         "metrics": [metric.name for metric in task.metrics],
         "source": str(task.source),
-        "example": vars(task.ask(task.specimen[0])),
+        "example": vars(task.ask(task.specimen[0])) if task.specimen else None,
     }
 
 

@@ -222,7 +222,7 @@ def report(
 
 @app.command()
 def check(
-    file: Annotated[str, typer.Argument(help="A file with a TASK, METHOD or EXECUTOR, or the name of a member.")],
+    file: Annotated[str, typer.Argument(help="A file with a TASK, METHOD or EXECUTOR, a task as YAML, or a name.")],
     as_json: AsJson = False,
 ) -> None:
     """Hold a task, method or executor against its contract."""
@@ -241,15 +241,15 @@ def check(
 @app.command()
 def new(
     kind: Annotated[str, typer.Argument(help="task or method")],
-    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    file: Annotated[Path, typer.Argument(help="The file to write: .py, or .yaml for a task without code.")],
 ) -> None:
     """Write a working example of a task or method, to be changed."""
     from peftbench import verbs
 
     if kind not in {"task", "method"}:
         raise UsageError(f"{kind!r} cannot be written.", "There are: task, method")
-    verbs.new_file("task" if kind == "task" else "method", file)
-    typer.echo(f"Wrote {file}. Next: peftbench check {file}")
+    written = verbs.new_file("task" if kind == "task" else "method", file)
+    typer.echo(f"Wrote {' and '.join(map(str, written))}. Next: peftbench check {file}")
 
 
 @app.command()

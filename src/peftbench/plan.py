@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from peftbench import registry
-from peftbench.errors import InvalidSpec, UnknownName
+from peftbench.errors import DataProblem, InvalidSpec, UnknownName
 from peftbench.methods._method import Method, build
 from peftbench.models._facts import ModelFacts, find
 from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RunSpec, Suite, TaskRef, TrainSpec
@@ -100,10 +100,13 @@ def _task(entry: Entry, resources: Resources) -> _Resolved:
     task: Task = member.value
     identity = task.source.identity(resources.data_root)
     if not identity.startswith("hub:"):
-        # Rows at hand are looked at now, so that a missing column is found before anything is trained.
+        # Rows at hand are all asked now, so that a broken one is found before anything is trained.
         splits: tuple[Split, ...] = ("train", "test")
         for split in splits:
-            items(task, [(0, task.source.rows(split, resources.data_root, identity)[0])], split)
+            if not items(task, enumerate(task.source.rows(split, resources.data_root, identity)), split):
+                raise DataProblem(
+                    f"No {split} row of {entry.use} has an answer that is known.", "Take rows with answers."
+                )
     ref = TaskRef(name=member.name, version=task.version, data=identity, plugin=member.plugin)
     return _Resolved(entry, ref, task, member.file, _methods_of(entry))
 

@@ -1,8 +1,8 @@
 """A name is a file; or a path; or an entry point.
 
-`tasks/sst2.py` holds the task `sst2`: no list is edited to add a member. `./mine.py` names a file of one's own, and an
-installed package may offer members through the entry point groups `peftbench.tasks`, `peftbench.methods` and
-`peftbench.executors`.
+`tasks/sst2.py` holds the task `sst2`: no list is edited to add a member. `./mine.py` names a file of one's own, as does
+`./mine.yaml` in a family that has members without code: its module `_yaml` reads them. An installed package may offer
+members through the entry point groups `peftbench.tasks`, `peftbench.methods` and `peftbench.executors`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ Family = Literal["tasks", "methods", "executors"]
 
 # The one public constant of a member's file.
 CONSTANT: dict[Family, str] = {"tasks": "TASK", "methods": "METHOD", "executors": "EXECUTOR"}
+# How the file of a member without code ends.
+YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ def load(family: Family, name: str) -> Member:
 
     Raises:
         UnknownName: there is none; the nearest name is offered.
-        UsageError: the file cannot be imported, or lacks its constant.
+        UsageError: the file cannot be imported, or lacks its constant; or it is YAML and says something wrong.
     """
     if name.endswith(".py"):
         return _from_path(family, Path(name))
+    if name.endswith(YAML):
+        return _from_yaml(family, Path(name))
     known = canonical(name)
     if known in _files(family):
         module = importlib.import_module(f"peftbench.{family}.{known}")
@@ -79,12 +83,27 @@ def canonical(name: str) -> str:
     return name.replace("-", "_").lower()
 
 
-def _from_path(family: Family, path: Path) -> Member:
+def _content(family: Family, path: Path) -> str:
+    """The hash of a file that has to be there."""
     if not path.is_file():
         raise UsageError(
             f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}"
         )
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _from_yaml(family: Family, path: Path) -> Member:
+    reader = f"peftbench.{family}._yaml"
+    if importlib.util.find_spec(reader) is None:
+        kind = family.removesuffix("s")
+        raise UsageError(f"{path} is YAML, and {kind}s are written in Python.", "Name a file that ends with .py.")
+    content = _content(family, path)
+    value, about = importlib.import_module(reader).read_member(path)
+    return Member(path.stem, value, about, content, str(path.resolve()))
+
+
+def _from_path(family: Family, path: Path) -> Member:
+    content = _content(family, path)
     # An edited file is another module, and so is a copy elsewhere, which may read the data beside it.
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     module_name = f"peftbench_file_{path.stem}_{place}_{content}"

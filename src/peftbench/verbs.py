@@ -188,20 +188,25 @@ def status_rows(states: Mapping[str, State], progress: Mapping[str, RunProgress]
     return rows
 
 
-def new_file(kind: Literal["task", "method"], path: Path) -> None:
-    """Write a working example of a task or method, to be changed.
+def new_file(kind: Literal["task", "method"], path: Path) -> tuple[Path, ...]:
+    """Write a working example of a task or method, to be changed; a task without code has rows beside it.
 
     Raises:
-        UsageError: the file exists, or does not end with .py.
+        UsageError: a file exists, or its suffix is neither .py nor that of a task without code.
     """
-    if path.suffix != ".py":
+    suffixes = (path.suffix, ".csv") if kind == "task" and path.suffix in registry.YAML else (".py",)
+    if path.suffix not in suffixes:
         raise UsageError(f"{path} is not a Python file.", f"Name it for example: peftbench new {kind} mine.py")
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.", "Make it first; nothing was written.")
-    if path.exists():
-        raise UsageError(f"{path} exists.", "Take another name; nothing was overwritten.")
-    template = files(f"peftbench.{kind}s") / "_template.py"
-    path.write_text(template.read_text(encoding="utf-8").replace("TITLE", path.stem), encoding="utf-8")
+    wanted = tuple(path.with_suffix(suffix) for suffix in suffixes)
+    for one in wanted:
+        if one.exists():
+            raise UsageError(f"{one} exists.", "Take another name; nothing was overwritten.")
+    for one in wanted:
+        template = files(f"peftbench.{kind}s") / f"_template{one.suffix.replace('.yml', '.yaml')}"
+        one.write_text(template.read_text(encoding="utf-8").replace("TITLE", path.stem), encoding="utf-8")
+    return wanted
 
 
 def _require_what_is_asked(store: Store, run_ids: Sequence[str]) -> None:

@@ -99,6 +99,7 @@ BROKEN: tuple[tuple[str, Task], ...] = (
     ("room", replace(SST2, max_new_tokens=1)),
     ("rows", replace(SST2, source=Files(Path("gone.jsonl"), Path("gone.jsonl")))),
     ("rows", replace(SST2, source=Generated(lambda split: [dict(SST2.specimen[0]), {"sentence": "odd", "label": 7}]))),
+    ("constant", replace(SST2, source=Generated(lambda split: [{"sentence": "fine", "label": 1}] * 20))),
 )
 
 

@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "value of one": (_suite(GOOD.replace("zero_shot", "{use: lora, r: many}")), "Method lora: r: "),
     "missing column": (
         _mirror([{"text": "fine", "label": 1}]),
-        "Row train/0 has no column 'sentence'; it has: label, text.",
+        "sst2/train.jsonl.gz, row 1 has no column 'sentence'; it has: label, text.",
     ),
     "label": (_mirror([{"sentence": "fine", "label": 7}]), "the label 7 is not declared"),
     "empty split": (_mirror([]), "has no rows"),

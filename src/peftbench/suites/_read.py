@@ -41,6 +41,8 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
                 f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites"
             )
         data = read_yaml(path)
+        if "target" in data and not data.keys() & set(_FAMILIES):
+            raise InvalidSpec(f"{path} is a task, not a suite.", f"Write: --tasks {path}")
         data.setdefault("name", path.stem)
         for family in ("tasks", "models", "methods"):
             if family in data:
@@ -137,7 +139,7 @@ def _beside(folder: Path, entry: Any) -> Any:
     """An entry with the path of the file or folder it names, when that lies where the suite file lies."""
     if isinstance(entry, Mapping) and isinstance(entry.get("use"), str):
         return {**entry, "use": _beside(folder, entry["use"])}
-    if isinstance(entry, str) and (entry.endswith(".py") or entry.startswith(("./", "../"))):
+    if isinstance(entry, str) and (entry.endswith((".py", *registry.YAML)) or entry.startswith(("./", "../"))):
         return os.path.relpath(folder / entry) if (folder / entry).exists() else entry
     return entry
 

@@ -70,8 +70,8 @@ class Task:
     `ask` raises `NoAnswer` for a row whose answer is not known; such rows are left out. `chance` is the headline of the
     best answer that does not look at the input, on a 0..1 scale. `group` is the collection a data set is known from.
     `published` holds the metrics of the published benchmark, headline first; they look at texts, not at what was read.
-    `specimen` holds two rows invented for this project, with the real column names. Raise `version` when the prompt,
-    the reading of answers or a metric changes.
+    `specimen` holds two rows invented for this project, with the real column names; for a task without code two of its
+    own, or none where nobody has seen any. Raise `version` when the prompt, the reading of answers or a metric changes.
     """
 
     source: Source
@@ -82,7 +82,7 @@ class Task:
     category: str
     licence: str
     citation: str
-    specimen: tuple[Row, Row]
+    specimen: tuple[Row, ...]
     version: int
     max_new_tokens: int = 8
     group: str = ""

@@ -75,8 +75,11 @@ def _family(name: str) -> registry.Family:
         raise UsageError(
             f"{name} has no {', '.join(registry.CONSTANT.values())}.", "A member's file ends with one of them."
         )
-    if name.endswith(".py"):
-        raise UsageError(f"There is no file {name}.", f"Write one with: peftbench new method {name}")
+    if name.endswith(registry.YAML) and Path(name).is_file():
+        return "tasks"
+    if name.endswith((".py", *registry.YAML)):
+        kind = "method" if name.endswith(".py") else "task"
+        raise UsageError(f"There is no file {name}.", f"Write one with: peftbench new {kind} {name}")
     known: dict[str, registry.Family] = {
         member: family for family in registry.CONSTANT for member in registry.names(family)
     }

@@ -13,12 +13,17 @@ from peftbench.errors import PeftbenchError, UsageError
 from peftbench.metrics._metric import Metric, RankMetric, References
 from peftbench.registry import Member
 from peftbench.tasks._answer import Labels
+from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._source import Files, Generated
-from peftbench.tasks._task import Example, Row, Split, Task, items
+from peftbench.tasks._task import Example, Row, Split, Task, items, sample
 from peftbench.testing.check import Check, Probe, examine, refused
 
 # What a model may well write; a reader reads it or answers None, it never raises.
 NOISE = ("", " ", "\n\n", "####", "#### ", "...", "as an AI, I cannot", "7,7,7.7.7", "\u00bd \u2603 \ufffd", "x" * 5000)
+
+# Rows that a constant answer is tried on, and how many of those there may be: beyond that answers are free texts.
+_ENOUGH = 2000
+_MOST_ANSWERS = 50
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,30 @@ def _rows(subject: _Subject) -> str | None:
     return None
 
 
+def _constant(subject: _Subject) -> str | None:
+    """An answer that is always the same looks at no row; what it scores is a matter of chance."""
+    task = subject.task
+    rows = task.source.rows("test", None, task.source.identity(None))
+    asked = items(task, ((number, rows[number]) for number in sample(len(rows), _ENOUGH)), "test")
+    references = [item.references for item in asked]
+    answers = sorted({right[0] for right in references})
+    if len(answers) > _MOST_ANSWERS:
+        return None
+    scores = {answer: _over(task.metrics[0], [answer] * len(references), references) for answer in answers}
+    best = max(scores, key=scores.__getitem__)
+    # Few rows have one answer more often than not by chance alone.
+    if scores[best] <= task.chance + max(0.02, len(references) ** -0.5):
+        return None
+    return (
+        f"Always answering {best!r} scores {scores[best]:.2f} in {task.headline}; the chance level is {task.chance:g}."
+    )
+
+
+def _at_hand(subject: _Subject) -> bool:
+    """Rows of the hub are looked at when a suite is planned with a mirror, or when they are loaded."""
+    return isinstance(subject.task.source, Files | HeldOut | Generated)
+
+
 def _examples(task: Task) -> tuple[Example, Example]:
     first, second = task.specimen
     return task.ask(first), task.ask(second)
@@ -308,12 +337,12 @@ PROBES: tuple[Probe[_Subject], ...] = (
         applies=_has_labels,
     ),
     _probe("room", "max_new_tokens has room for the targets.", "Raise max_new_tokens.", _room),
+    Probe("rows", "Every row at hand can be asked.", "Mend the rows, or `ask`.", _rows, vital=True, applies=_at_hand),
     Probe(
-        "rows",
-        "Every row at hand can be asked.",
-        "Mend the rows, or `ask`.",
-        _rows,
-        # Rows of the hub are looked at when a suite is planned with a mirror, or when they are loaded.
-        applies=lambda subject: isinstance(subject.task.source, Files | Generated),
+        "constant",
+        "No answer that is always the same scores far above the chance level.",
+        "Declare that score as `chance`.",
+        _constant,
+        applies=_at_hand,
     ),
 )
