@@ -64,7 +64,7 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("executors._process", DISK): "what a worker prints, until it is known to be wanted",
     ("executors._process", PROCESS): "workers are processes",
     ("executors._lost", DISK): "the last words of a worker, in the log of its run",
-    ("cli", PROCESS): "being asked to end is heard like Ctrl-C",
+    ("cli.running", PROCESS): "being asked to end is heard like Ctrl-C",
     ("cost.meter", DISK): "resets the high-water mark of this process",
     ("testing.executors", DISK): "a contract is tried in a folder that goes away",
     ("testing.fresh", DISK): "what another process is told",
@@ -255,7 +255,7 @@ def too_large(sources: Iterable[Source]) -> list[str]:
             if isinstance(node, Function):
                 if _length(node) > MOST["function"] and place not in LONG_FUNCTIONS:
                     complaints.append(f"{place}: {_length(node)} lines")
-                if _parameters(node) > MOST["parameters"] and module.name not in MANY_PARAMETERS:
+                if _parameters(node) > MOST["parameters"] and module.top not in MANY_PARAMETERS:
                     complaints.append(f"{place}: {_parameters(node)} parameters")
                 used.add(place)
     return complaints + [f"{place} is exempt and not there" for place in LONG_FUNCTIONS if place not in used]
@@ -397,7 +397,7 @@ def prints(sources: Iterable[Source]) -> list[str]:
     return [
         f"{module.name}, line {node.lineno}"
         for module in sources
-        if module.name != "cli"
+        if module.top != "cli"
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
