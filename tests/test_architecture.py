@@ -22,8 +22,8 @@ ROOT = Path(peftbench.__file__).parent
 
 RANKS: Mapping[str, int] = {
     **dict.fromkeys(("errors", "seeding", "_version"), 0),
-    **dict.fromkeys(("spec", "record", "progress"), 1),
-    **dict.fromkeys(("registry", "store", "metrics", "hub", "environment"), 2),
+    **dict.fromkeys(("spec", "record", "progress", "cache"), 1),
+    **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
     **dict.fromkeys(("runner", "stages", "plan", "scoring"), 5),
@@ -53,10 +53,12 @@ DISK, PROCESS, NETWORK = "disk", "process", "network"
 EFFECTS: Mapping[tuple[str, str], str] = {
     ("store", DISK): "the folders of runs",
     ("progress", DISK): "how far a run is, for whoever asks from another terminal",
+    ("mirror", DISK): "rows and the lock of a mirror",
     ("report._write", DISK): "the report",
     ("report.figures", DISK): "the pictures of the report",
     ("verbs", DISK): "`peftbench new` writes a file",
     ("methods._snapshot", DISK): "copies of weights, so that they take no memory",
+    ("training.questions", DISK): "ids that were made once",
     ("models._load", DISK): "a packed model is unpacked into the cache",
     ("training.loop", DISK): "one line a step, so that a run can be watched",
     ("stages", DISK): "the log of a run; a broken adapter is removed",

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -27,8 +27,9 @@ from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
 from peftbench.tasks._task import Task
-from peftbench.training.batches import Question, Room, fingerprint, schedule, split_validation
+from peftbench.training.batches import fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
+from peftbench.training.questions import Question, Room
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
@@ -61,8 +62,7 @@ class Stages:
     """What is known of a run so far; whatever happens, `record` says how far it came."""
 
     def __init__(self, spec: RunSpec, resources: Resources, folder: RunFolder, progress: Progress) -> None:
-        self.headline = ""
-        self.chance: float | None = None
+        self._told: dict[str, Any] = {"headline": ""}
         self._spec, self._resources, self._folder = spec, resources, folder
         self._progress = noted(folder.progress, progress)
         self._started = _now()
@@ -79,6 +79,10 @@ class Stages:
         self._answered: Answered | None = None
         self._failure: Failure | None = None
         torch.set_num_threads(resources.threads or _THREADS)
+
+    def told(self, task: Task) -> None:
+        """Note what stands for the task in tables."""
+        self._told = task.in_records
 
     def enter(self, phase: Phase) -> None:
         """Note which phase begins."""
@@ -219,8 +223,7 @@ class Stages:
             run_id=self._spec.run_id,
             spec=self._spec,
             resources=self._resources,
-            headline=self.headline,
-            chance=self.chance,
+            **self._told,
             test=None if failed else self._results.get("test"),
             validation=None if failed else self._results.get("validation"),
             fit=self._fit,

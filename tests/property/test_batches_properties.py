@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from peftbench.models._chat import Encoded, Message
 from peftbench.spec import TrainSpec
 from peftbench.tasks._task import Example, Item, sample
-from peftbench.training.batches import Question, Room, ask, fingerprint, schedule, split_validation
+from peftbench.training.batches import fingerprint, schedule, split_validation
+from peftbench.training.questions import Question, Room, ask
 from property.strategies import seeds
 
 sizes = st.integers(1, 60)

@@ -22,7 +22,7 @@ from peftbench.spec import ModelRef, Resources, TaskRef
 from peftbench.tasks._task import Item
 from peftbench.tasks.toy_mood import TASK
 from peftbench.tasks.toy_more import TASK as MORE
-from peftbench.training.batches import Question, Room, ask
+from peftbench.training.questions import Question, Room, ask
 from peftbench.workbench import Workbench
 
 FACTS = find("tiny")

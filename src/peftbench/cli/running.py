@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -32,12 +32,12 @@ from peftbench.cli._arguments import (
     show_on_terminal,
     suite_of,
 )
-from peftbench.errors import UsageError
+from peftbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from peftbench.plan import Plan
     from peftbench.record import Record
-    from peftbench.spec import PscpSpec
+    from peftbench.spec import PscpSpec, Reading
     from peftbench.store import State, Store
     from peftbench.verbs import Outcome
 
@@ -75,7 +75,7 @@ def run(
     with _stoppable(), Display({run_id: names[run_id] for run_id in todo.run_ids}) as display:
         outcome = verbs.complete(todo, place, executor=do, watcher=display.watcher())
     if report:
-        _report(place, outcome.records, suite.pscp)
+        _report(place, outcome.records, suite.pscp, suite.metrics)
     _end(outcome, place, names)
 
 
@@ -149,6 +149,7 @@ def status(store: StoreDir = Path("results"), as_json: AsJson = False) -> None:
 def report(
     constants: Annotated[list[str] | None, typer.Argument(help="Constants of PSCP, as pscp.beta_memory=2.")] = None,
     store: StoreDir = Path("results"),
+    metrics: Annotated[str, typer.Option(help="Which headlines: `own`, or `published`.")] = "own",
     out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
 ) -> None:
     """Print the result tables and write the report: HTML, Markdown, CSV."""
@@ -158,7 +159,16 @@ def report(
 
     wanted = read_constants(constants or ())
     verbs.states(Store(store))
-    _report(Store(store), Store(store).records(), wanted, out)
+    _report(Store(store), Store(store).records(), wanted, _reading(metrics), out)
+
+
+def _reading(name: str) -> Reading:
+    from peftbench.spec import Reading
+
+    known: dict[str, Reading] = {one: one for one in get_args(Reading)}
+    if name not in known:
+        raise UnknownName("reading", name, known, "--metrics")
+    return known[name]
 
 
 def _serve(store: Store, *, alone: bool) -> None:
@@ -203,12 +213,14 @@ def _end(outcome: Outcome, store: Store, names: Mapping[str, str]) -> None:
         raise typer.Exit(1)
 
 
-def _report(store: Store, shown: Sequence[Record], constants: PscpSpec, out: Path | None = None) -> None:
+def _report(
+    store: Store, shown: Sequence[Record], constants: PscpSpec, reading: Reading, out: Path | None = None
+) -> None:
     """Tables of some of the records in the terminal, the report of all of them on the disk."""
     from peftbench.report import terminal_tables, write_report
 
-    files = write_report(store, out, constants)
-    for table in terminal_tables(shown, constants):
+    files = write_report(store, out, constants, reading)
+    for table in terminal_tables(shown, constants, reading):
         show_on_terminal(table)
     others = len(store.records()) - len(shown)
     if others:
