@@ -1,0 +1,1 @@
+"""Getting data sets and models once, so that runs need nothing but a folder."""
