@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from peftbench.errors import DataProblem
@@ -101,7 +101,9 @@ def test_an_index_that_cannot_be_reached_is_said_to_be_so(
 def test_no_code_of_a_package_runs(shelf: Path, tmp_path: Path) -> None:
     folder = tmp_path / f"{NAME}-1.2"
     folder.mkdir()
-    (folder / "setup.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", encoding="utf-8")
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (folder / "pyproject.toml").write_text(build, encoding="utf-8")
+    (folder / "backend.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", encoding="utf-8")
     with tarfile.open(shelf / f"{NAME}-1.2.tar.gz", "w:gz") as archive:
         archive.add(folder, folder.name)
     with pytest.raises(DataProblem, match="No matching distribution"):
@@ -168,6 +170,7 @@ def test_boolq_is_found_in_any_prompt(passage: str, question: str, gold: int, nu
     assert row == {"question": question, "passage": passage, "idx": number, "label": 1 - gold}
 
 
+@example("Which letter?\n A. the first", ["a", "b", "c", "d"], 0)
 @given(text, st.lists(one_line, min_size=4, max_size=4), st.sampled_from([0, 1, 2, 3]))
 def test_openbookqa_is_found_in_any_prompt(stem: str, options: list[str], gold: int) -> None:
     row = packages._openbookqa(wheels.openbookqa("x", stem, options, gold))
@@ -210,6 +213,7 @@ LINES = wheels.requests(wheels.DOCUMENTS["piqa"] * 2)
     [
         (None, f"holds no {PIQA_TRAIN}"),
         (b"no gzip", "Not a gzipped file"),
+        (wheels.packed(LINES)[:10] + b"\xff" * 9, "invalid block type"),
         (wheels.packed(LINES)[:-9], "ended before the end-of-stream marker"),
         (wheels.packed([*LINES[:2], LINES[2][:-1]]), f"Line 3 of {PIQA_TRAIN} in .* cannot be read: Expecting"),
         (wheels.packed([*LINES[:2], "7"]), "Line 3 of .* cannot be read: 'int' object"),

@@ -1,8 +1,8 @@
 """What transformers reads beside a GGUF file, made of the file's own fields.
 
-transformers can turn the tokenizer of a GGUF into its own, but splits line breaks in front of digits otherwise than
-SmolLM2's tokenizer does; therefore the tokenizer is written here, with the rule the model was trained with. The fields
-are described in the GGUF specification.
+transformers makes a tokenizer of a GGUF by itself, but leaves out SmolLM's rule that every digit stands alone, and so
+splits line breaks in front of a digit otherwise than the model was trained to see them. Therefore the tokenizer is
+written here. The names of the fields are those of the GGUF specification.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def model_files(packed: Path) -> dict[str, str]:
     try:
         reader = GGUFReader(packed)
         fields = {name: field.contents() for name, field in reader.fields.items()}
-        kind = tuple(
-            fields[f"{name}"] for name in ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre")
-        )
+        kind = tuple(fields[name] for name in ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre"))
         if kind != ("llama", "gpt2", "smollm"):
             raise ModelProblem(f"{packed.name} holds a model of another kind: {', '.join(kind)}.", fix)
         tied = "output.weight" not in {tensor.name for tensor in reader.tensors}
@@ -100,21 +98,20 @@ def _tokenizer_config(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    llama = {name.removeprefix("llama."): value for name, value in fields.items()}
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "dtype": "float16",
-        "vocab_size": llama["vocab_size"],
-        "max_position_embeddings": llama["context_length"],
-        "hidden_size": llama["embedding_length"],
-        "intermediate_size": llama["feed_forward_length"],
-        "num_hidden_layers": llama["block_count"],
-        "num_attention_heads": llama["attention.head_count"],
-        "num_key_value_heads": llama["attention.head_count_kv"],
-        "head_dim": llama["rope.dimension_count"],
-        "rms_norm_eps": llama["attention.layer_norm_rms_epsilon"],
-        "rope_parameters": {"rope_theta": llama["rope.freq_base"], "rope_type": "default"},
+        "vocab_size": fields["llama.vocab_size"],
+        "max_position_embeddings": fields["llama.context_length"],
+        "hidden_size": fields["llama.embedding_length"],
+        "intermediate_size": fields["llama.feed_forward_length"],
+        "num_hidden_layers": fields["llama.block_count"],
+        "num_attention_heads": fields["llama.attention.head_count"],
+        "num_key_value_heads": fields["llama.attention.head_count_kv"],
+        "head_dim": fields["llama.rope.dimension_count"],
+        "rms_norm_eps": fields["llama.attention.layer_norm_rms_epsilon"],
+        "rope_parameters": {"rope_theta": fields["llama.rope.freq_base"], "rope_type": "default"},
         "tie_word_embeddings": tied,
         "bos_token_id": fields["tokenizer.ggml.bos_token_id"],
         "eos_token_id": fields["tokenizer.ggml.eos_token_id"],
