@@ -27,7 +27,7 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
     **dict.fromkeys(("runner", "stages", "plan", "scoring"), 5),
-    **dict.fromkeys(("executors", "search", "report"), 6),
+    **dict.fromkeys(("executors", "search", "report", "fetch"), 6),
     **dict.fromkeys(("testing", "verbs", "catalogue", "show"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
 }
@@ -67,6 +67,9 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("executors._process", PROCESS): "workers are processes",
     ("executors._lost", DISK): "the last words of a worker, in the log of its run",
     ("cli.running", PROCESS): "being asked to end is heard like Ctrl-C",
+    ("fetch._mirrored", DISK): "files move into the mirror when all of them are there",
+    ("fetch.packages", DISK): "what is fetched is kept",
+    ("fetch.packages", PROCESS): "pip downloads, from the index the user configured",
     ("cost.meter", DISK): "resets the high-water mark of this process",
     ("testing.executors", DISK): "a contract is tried in a folder that goes away",
     ("testing.fresh", DISK): "what another process is told",
@@ -500,7 +503,9 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show", "suites._read"):
+for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show"):
+    importlib.import_module(f"peftbench.{name}")
+for name in ("suites._read", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

@@ -12,12 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column, Table
 from rich.text import Text
 
-from peftbench.report._format import plural
+from peftbench.report._format import plural, size
 from peftbench.scoring.variants import natural, variants
 from peftbench.spec import TRAIN_IS_TEST_NOTE
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
+    from peftbench.fetch import Fetched
     from peftbench.plan import Plan
     from peftbench.progress import RunProgress
     from peftbench.record import Record
@@ -165,6 +166,15 @@ def _runs_table(
     return table
 
 
+def fetched_table(found: Sequence[Fetched]) -> Table:
+    """What a mirror holds of a suite."""
+    table = _table("", "name", "files", "size", "from")
+    for one in found:
+        state = "[dim]there[/]" if one.was_there else "[green]fetched[/]"
+        table.add_row(state, Text(one.name), str(one.files), size(one.bytes), Text(one.origin))
+    return table
+
+
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows with equal keys."""
     table = _table(*(rows[0] if rows else ("name",)))
@@ -208,5 +218,5 @@ def _percent(record: Record) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in {"state", "score", "seed", "id"})
+        table.add_column(column, overflow="fold", no_wrap=column in {"state", "score", "seed", "id", "name", "size"})
     return table

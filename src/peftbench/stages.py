@@ -109,7 +109,7 @@ class Stages:
         if spec is None or seed is None:
             return [], []
         train, held_out = split_validation(questions, spec.validation_share, seed)
-        if not any(question.encoded for question in train):
+        if not any(question.fits for question in train):
             raise DataProblem(
                 "No training example fits, not even with its body cut away.",
                 f"Take a model with a longer context, or raise train.max_length={spec.max_length}.",
@@ -132,7 +132,7 @@ class Stages:
         assert seed is not None
         # Drawn over all questions: one that does not fit beside a method's virtual tokens must not move the others.
         drawn = schedule(len(train), spec, seed)
-        place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.encoded)}
+        place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.fits)}
         steps = [step for step in ([place[old] for old in step if old in place] for step in drawn) if step]
         data = TrainingData(_encoded(train), _encoded(held_out), steps)
         micro_batch = self._resources.micro_batch or spec.effective_batch
@@ -171,7 +171,7 @@ class Stages:
                 adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total)
             )
         written = iter(ids)
-        texts = [base.chat.decode(next(written)) if question.encoded else None for question in questions]
+        texts = [base.chat.decode(next(written)) if question.fits else None for question in questions]
         answered = Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
         if evaluated:
             self._answered = answered
@@ -203,8 +203,8 @@ class Stages:
         if not answered.questions:
             return []
         rows = judge(task, [question.item for question in answered.questions], answered.texts, answered.split)
-        cut = sum(encoded.cut for encoded in _encoded(answered.questions))
-        unfit = sum(question.encoded is None for question in answered.questions)
+        cut = sum(question.cut for question in answered.questions)
+        unfit = sum(not question.fits for question in answered.questions)
         self._results[answered.split] = summarise(task, rows, cut=cut, unfit=unfit)
         return rows
 
@@ -262,7 +262,7 @@ class Stages:
 
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:
-    return [question.encoded for question in questions if question.encoded is not None]
+    return [encoded for question in questions if (encoded := question.encoded) is not None]
 
 
 def _plain(message: str) -> str:

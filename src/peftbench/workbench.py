@@ -92,7 +92,9 @@ class Workbench:
         """Items of a task as token ids for the base that was asked for last; each is encoded once."""
         self._turn_to(ref)
         known = self._questions.setdefault(room, {})
-        new = ask(self._there().model.chat, (item for item in items if item.id not in known), room)
+        new = ask(
+            self._there().model.chat, (item for item in items if item.id not in known), room, ref.model_dump_json()
+        )
         known.update((question.item.id, question) for question in new)
         return [known[item.id] for item in items]
 

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from peftbench._version import __version__
-from peftbench.cli import looking, running
+from peftbench.cli import data, looking, running
 from peftbench.errors import PeftbenchError
 
 EPILOG = "Exit codes: 0 done, 1 some runs failed, 2 wrong usage. Progress goes to stderr; NO_COLOR is obeyed."
@@ -39,6 +39,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "exec": running.exec_,
     "status": running.status,
     "report": running.report,
+    "fetch": data.fetch,
     "list": looking.list_,
     "show": looking.show,
     "check": looking.check,

@@ -7,7 +7,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from peftbench.tasks._task import Example, Item
 
 # Fewer are encoded in no time.
 _WORTH_KEEPING = 256
+_LOOKED_AT = 64
 _FORMAT = 1
 _WHOLE, _CUT, _UNFIT = 0, 1, 2
 
@@ -31,14 +32,6 @@ class Room:
 
     total: int
     answer: int | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """An item as token ids; `encoded` is None when it does not fit the context even without its body."""
-
-    item: Item
-    encoded: Encoded | None
 
 
 @dataclass(frozen=True)
@@ -63,44 +56,72 @@ class TokenTable:
         kinds = [_UNFIT if one is None else _CUT if one.cut else _WHOLE for one in encoded]
         return cls(*_flat(prompts), *_flat(answers), np.asarray(kinds, dtype=np.uint8))
 
-    def encoded(self) -> list[Encoded | None]:
-        """The messages again."""
-        prompts = _parts(self.prompts, self.prompt_ends)
-        answers = _parts(self.answers, self.answer_ends)
-        return [
-            None if kind == _UNFIT else Encoded(prompt, answer, cut=kind == _CUT)
-            for prompt, answer, kind in zip(prompts, answers, self.kinds.tolist(), strict=True)
-        ]
+    def __len__(self) -> int:
+        """The number of questions."""
+        return len(self.kinds)
+
+    def __getitem__(self, place: int) -> Encoded | None:
+        """One message again."""
+        if self.kinds[place] == _UNFIT:
+            return None
+        prompt = self.prompts[self.prompt_ends[place] : self.prompt_ends[place + 1]]
+        answer = self.answers[self.answer_ends[place] : self.answer_ends[place + 1]]
+        return Encoded(tuple(prompt.tolist()), tuple(answer.tolist()), cut=self.cut(place))
+
+    def cut(self, place: int) -> bool:
+        """Whether the body of a question was shortened."""
+        return bool(self.kinds[place] == _CUT)
 
 
-def ask(chat: Chat, items: Iterable[Item], room: Room) -> list[Question]:
-    """Encode items for a model, or read what was encoded before."""
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Question:
+    """An item and its ids, a line of a table: of the many that are read few are looked at by a short run."""
+
+    item: Item
+    table: TokenTable
+    line: int
+
+    @property
+    def encoded(self) -> Encoded | None:
+        """The ids; None when the question does not fit the context even without its body."""
+        return self.table[self.line]
+
+    @property
+    def fits(self) -> bool:
+        """Whether there are ids."""
+        return bool(self.table.kinds[self.line] != _UNFIT)
+
+    @property
+    def cut(self) -> bool:
+        """Whether the body was shortened so that the rest fits."""
+        return self.table.cut(self.line)
+
+
+def ask(chat: Chat, items: Iterable[Item], room: Room, rows: str | None = None) -> list[Question]:
+    """Encode items for a model, or read what was encoded before. `rows` names the rows and their prompt, by content."""
     wanted = list(items)
-    key = _key(chat, wanted, room) if len(wanted) >= _WORTH_KEEPING else None
-    found = None if key is None else _kept(key)
-    if found is None:
-        encoded = [chat.encode(_message(item.example), item.example.target, room.total, room.answer) for item in wanted]
+    key = None if rows is None or len(wanted) < _WORTH_KEEPING else _key(chat, wanted, room, rows)
+    table = None if key is None else _kept(key)
+    if table is None or len(table) != len(wanted):
+        messages = ((_message(item.example), item.example.target) for item in wanted)
+        table = TokenTable.of([chat.encode(message, target, room.total, room.answer) for message, target in messages])
         if key is not None:
-            _keep(key, TokenTable.of(encoded))
-    else:
-        encoded = found.encoded()
-    return [Question(item, one) for item, one in zip(wanted, encoded, strict=True)]
+            _keep(key, table)
+    return [Question(item, table, line) for line, item in enumerate(wanted)]
 
 
 def _message(example: Example) -> Message:
     return Message(example.instruction, example.body, example.question)
 
 
-def _key(chat: Chat, items: Sequence[Item], room: Room) -> Path | None:
+def _key(chat: Chat, items: Sequence[Item], room: Room, rows: str) -> Path | None:
     """The file of these ids: named by all that decides them; None for a tokenizer that cannot be told from others."""
     if chat.fingerprint is None:
         return None
-    digest = hashlib.sha256(f"{_FORMAT} {NUMERICS} {chat.fingerprint} {room}".encode())
-    for item in items:
-        example = item.example
-        text = "\0".join((example.instruction, example.body, example.question, example.target))
-        digest.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
-    return cache_folder("tokens") / f"{digest.hexdigest()}.safetensors"
+    # A prompt whose version was not raised, as while it is being written, is told by some of its texts.
+    some = [item.example for item in items[:: max(1, len(items) // _LOOKED_AT)]]
+    parts = (_FORMAT, NUMERICS, chat.fingerprint, room, rows, [item.id for item in items], some)
+    return cache_folder("tokens") / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.safetensors"
 
 
 def _kept(path: Path) -> TokenTable | None:
@@ -133,8 +154,3 @@ def _keep(path: Path, table: TokenTable) -> None:
 def _flat(rows: Sequence[Sequence[int]]) -> tuple[NDArray[Any], NDArray[Any]]:
     ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(ends[-1])), ends
-
-
-def _parts(ids: NDArray[np.int32], ends: NDArray[np.int64]) -> list[tuple[int, ...]]:
-    flat = ids.tolist()
-    return [tuple(flat[start:end]) for start, end in pairwise(ends.tolist())]
