@@ -22,12 +22,12 @@ ROOT = Path(peftbench.__file__).parent
 
 RANKS: Mapping[str, int] = {
     **dict.fromkeys(("errors", "seeding", "_version"), 0),
-    **dict.fromkeys(("spec", "record", "progress", "strict_yaml"), 1),
-    **dict.fromkeys(("registry", "store", "metrics", "hub", "environment"), 2),
+    **dict.fromkeys(("spec", "record", "progress", "cache", "strict_yaml"), 1),
+    **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
     **dict.fromkeys(("runner", "stages", "plan", "scoring"), 5),
-    **dict.fromkeys(("executors", "search", "report"), 6),
+    **dict.fromkeys(("executors", "search", "report", "fetch"), 6),
     **dict.fromkeys(("testing", "verbs", "catalogue", "show"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
 }
@@ -53,10 +53,12 @@ DISK, PROCESS, NETWORK = "disk", "process", "network"
 EFFECTS: Mapping[tuple[str, str], str] = {
     ("store", DISK): "the folders of runs",
     ("progress", DISK): "how far a run is, for whoever asks from another terminal",
+    ("mirror", DISK): "rows and the lock of a mirror",
     ("report._write", DISK): "the report",
     ("report.figures", DISK): "the pictures of the report",
     ("verbs", DISK): "`peftbench new` writes a file",
     ("methods._snapshot", DISK): "copies of weights, so that they take no memory",
+    ("training.questions", DISK): "ids that were made once",
     ("models._load", DISK): "a packed model is unpacked into the cache",
     ("training.loop", DISK): "one line a step, so that a run can be watched",
     ("stages", DISK): "the log of a run; a broken adapter is removed",
@@ -64,7 +66,11 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("executors._process", DISK): "what a worker prints, until it is known to be wanted",
     ("executors._process", PROCESS): "workers are processes",
     ("executors._lost", DISK): "the last words of a worker, in the log of its run",
-    ("cli", PROCESS): "being asked to end is heard like Ctrl-C",
+    ("cli.running", PROCESS): "being asked to end is heard like Ctrl-C",
+    ("fetch._mirrored", DISK): "files move into the mirror when all of them are there",
+    ("fetch._places", DISK): "notes that the hub's client left beside a model go away",
+    ("fetch.packages", DISK): "what is fetched is kept",
+    ("fetch.packages", PROCESS): "pip downloads, from the index the user configured",
     ("cost.meter", DISK): "resets the high-water mark of this process",
     ("testing.executors", DISK): "a contract is tried in a folder that goes away",
     ("testing.fresh", DISK): "what another process is told",
@@ -255,7 +261,7 @@ def too_large(sources: Iterable[Source]) -> list[str]:
             if isinstance(node, Function):
                 if _length(node) > MOST["function"] and place not in LONG_FUNCTIONS:
                     complaints.append(f"{place}: {_length(node)} lines")
-                if _parameters(node) > MOST["parameters"] and module.name not in MANY_PARAMETERS:
+                if _parameters(node) > MOST["parameters"] and module.top not in MANY_PARAMETERS:
                     complaints.append(f"{place}: {_parameters(node)} parameters")
                 used.add(place)
     return complaints + [f"{place} is exempt and not there" for place in LONG_FUNCTIONS if place not in used]
@@ -397,7 +403,7 @@ def prints(sources: Iterable[Source]) -> list[str]:
     return [
         f"{module.name}, line {node.lineno}"
         for module in sources
-        if module.name != "cli"
+        if module.top != "cli"
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
@@ -498,7 +504,9 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show", "suites._read"):
+for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show"):
+    importlib.import_module(f"peftbench.{name}")
+for name in ("suites._read", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

@@ -47,6 +47,11 @@ def file_names(kind: Kind, name: str, commit: str) -> list[str]:
         return HfApi().list_repo_files(name, repo_type=kind, revision=commit)
 
 
+def needs_script(name: str, commit: str) -> bool:
+    """Whether a data set is made by a script in its repository, which newer clients do not run."""
+    return f"{name.rpartition('/')[2]}.py" in file_names("dataset", name, commit)
+
+
 @contextlib.contextmanager
 def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
     """What the hub's client raises, as one sentence with a remedy."""

@@ -60,6 +60,7 @@ class _Resolved:
     value: Task | ModelFacts | Method
     file: str | None = field(default=None)
     methods: frozenset[str] | None = field(default=None)
+    absent: str | None = field(default=None)
 
     def wants(self, method: str) -> bool:
         """Whether a task is asked of a method; None asks it of all."""
@@ -72,8 +73,8 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     Raises:
         UsageError: a name is unknown, rows or weights are missing, or a setting is wrong. Nothing has been started.
     """
-    tasks = [_task(entry, resources) for entry in suite.tasks]
-    models = [_model(entry) for entry in suite.models]
+    tasks = [_task(entry, resources, published=suite.metrics == "published") for entry in suite.tasks]
+    models = [_model(entry, resources) for entry in suite.models]
     methods = [_method(entry) for entry in suite.methods]
     runs: dict[str, PlannedRun] = {}
     aside: list[SetAside] = []
@@ -92,23 +93,35 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     return Plan(suite, tuple(runs.values()), tuple(aside), repeated)
 
 
-def _task(entry: Entry, resources: Resources) -> _Resolved:
+def _task(entry: Entry, resources: Resources, *, published: bool) -> _Resolved:
     for key in entry.own():
-        if key != "methods":
-            raise UnknownName("option", key, ["methods", "train.*", "evaluate.*"], f"task {entry.use}")
+        if key not in {"methods", "test"}:
+            raise UnknownName("option", key, ["methods", "test", "train.*", "evaluate.*"], f"task {entry.use}")
     member = registry.load("tasks", entry.use)
-    task: Task = member.value
+    asked = entry.own().get("test")
+    split = member.value.published_test if asked is None and published else asked
+    task: Task = member.value.evaluated_on(None if split is None else str(split))
+    implied = asked is None and task is not member.value
+    absent = task.source.absent(resources.data_root) if implied else None
+    ref = TaskRef(
+        name=member.name,
+        version=task.version,
+        data=absent or _looked_at(task, entry.use, resources),
+        plugin=member.plugin,
+        test=None if task is member.value else str(split),
+        train_is_test=task.source.trains_on_test(resources.data_root) or None,
+    )
+    return _Resolved(entry, ref, task, member.file, _methods_of(entry), absent)
+
+
+def _looked_at(task: Task, name: str, resources: Resources) -> str:
+    """The identity of the rows. Those at hand are asked now, so that a missing column is found before training."""
     identity = task.source.identity(resources.data_root)
-    if not identity.startswith("hub:"):
-        # Rows at hand are all asked now, so that a broken one is found before anything is trained.
-        splits: tuple[Split, ...] = ("train", "test")
-        for split in splits:
-            if not items(task, enumerate(task.source.rows(split, resources.data_root, identity)), split):
-                raise DataProblem(
-                    f"No {split} row of {entry.use} has an answer that is known.", "Take rows with answers."
-                )
-    ref = TaskRef(name=member.name, version=task.version, data=identity, plugin=member.plugin)
-    return _Resolved(entry, ref, task, member.file, _methods_of(entry))
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits if resources.data_root or not identity.startswith("hub:") else ():
+        if not items(task, enumerate(task.source.rows(split, resources.data_root, identity)), split):
+            raise DataProblem(f"No {split} row of {name} has an answer that is known.", "Take rows with answers.")
+    return identity
 
 
 def _methods_of(entry: Entry) -> frozenset[str] | None:
@@ -125,14 +138,14 @@ def _methods_of(entry: Entry) -> frozenset[str] | None:
     return frozenset(registry.canonical(Path(str(name)).name.removesuffix(".py")) for name in named)
 
 
-def _model(entry: Entry) -> _Resolved:
+def _model(entry: Entry, resources: Resources) -> _Resolved:
     options = entry.own()
     known = {"dtype", "chat", "revision", "trust_remote_code"}
     for key in options:
         if key not in known:
             raise UnknownName("option", key, known, f"model {entry.use}")
     revision = options.pop("revision", None)
-    facts = find(entry.use, None if revision is None else str(revision))
+    facts = find(entry.use, None if revision is None else str(revision), resources.data_root)
     ref = ModelRef.parse({"name": facts.name, "revision": facts.revision, **options}, f"model {entry.use}")
     return _Resolved(entry, ref, facts)
 
@@ -170,7 +183,7 @@ def _settings(
     if evaluate.precision is None:
         # References that do not train are asked in the same precision as what they are compared with.
         evaluate = evaluate.updated({"precision": train.precision}, "training's own")
-    reason = method.value.unfit(model.value) or _no_room(method.value, train, evaluate, context)
+    reason = task.absent or method.value.unfit(model.value) or _no_room(method.value, train, evaluate, context)
     if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
         reason = reason or "there is no validation share to be evaluated on"
     return reason, train if method.value.trains else None, evaluate
@@ -201,5 +214,5 @@ def _specs(
 
 def _places(task: _Resolved, model: _Resolved, method: _Resolved) -> dict[str, str | None]:
     assert isinstance(model.value, ModelFacts)
-    folder = model.value.folder
+    folder = None if model.value.mirrored else model.value.folder
     return {"model_folder": None if folder is None else str(folder), "task_file": task.file, "method_file": method.file}

@@ -5,11 +5,15 @@ A record is written once, last, and never changed. Units stand in the names: `_s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
-from peftbench.spec import SCHEMA, Resources, RunSpec, Value
+from peftbench.spec import SCHEMA, Reading, Resources, RunSpec, Value
+
+# Before the names of metrics as the published benchmark computes them.
+PUBLISHED = "published."
 
 Phase = Literal["data", "model", "attach", "fit", "predict", "judge", "save"]
 
@@ -97,6 +101,7 @@ class Record(Value):
     spec: RunSpec
     resources: Resources
     headline: str = Field(description="the metric that stands for the task")
+    published_headline: str = Field(default="", description="the one that stands for it in published tables")
     chance: float | None = Field(default=None, description="the headline of the best answer that ignores the input")
     test: SplitResult | None = None
     validation: SplitResult | None = None
@@ -113,7 +118,18 @@ class Record(Value):
     def score(self) -> float | None:
         """The headline metric on the evaluated split, None for a failed run."""
         evaluated = self.test if self.spec.evaluate.split == "test" else self.validation
-        return None if evaluated is None else evaluated.metrics[self.headline]
+        return None if evaluated is None else evaluated.metrics.get(self.headline)
+
+    def read_as(self, reading: Reading) -> Record:
+        """The record whose headline is that of a reading; the level of chance is known of our own alone."""
+        if reading == "own":
+            return self
+        return self.model_copy(update={"headline": self.published_headline, "chance": None})
+
+
+def read_as(records: Iterable[Record], reading: Reading) -> list[Record]:
+    """Records for tables of one reading."""
+    return [record.read_as(reading) for record in records]
 
 
 class Prediction(Value):

@@ -24,7 +24,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
     try:
         stages.enter("data")
         task = bench.task(spec.task, resources)
-        stages.headline, stages.chance = task.headline, task.chance
+        stages.told(task)
         train_items = bench.items(spec.task, "train", spec.train.limit, resources) if spec.train else []
         wanted = spec.evaluate.split == "test"
         test_items = bench.items(spec.task, "test", spec.evaluate.limit, resources) if wanted else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,11 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column, Table
 from rich.text import Text
 
-from peftbench.report._format import plural
+from peftbench.report._format import plural, size
 from peftbench.scoring.variants import natural, variants
+from peftbench.spec import TRAIN_IS_TEST_NOTE
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
+    from peftbench.fetch import Fetched
     from peftbench.plan import Plan
     from peftbench.progress import RunProgress
     from peftbench.record import Record
@@ -37,7 +39,7 @@ def run_names(specs: Mapping[str, RunSpec]) -> dict[str, str]:
     several = len({spec.model.name for spec in specs.values()}) > 1
     names: dict[str, str] = {}
     for (run_id, spec), method in zip(specs.items(), variants(list(specs.values())), strict=True):
-        parts = [spec.task.name, *([spec.model.name] if several else []), method]
+        parts = [spec.task.label, *([spec.model.name] if several else []), method]
         names[run_id] = " × ".join(parts) + ("" if spec.seed is None else f", seed {spec.seed}")
     return names
 
@@ -105,10 +107,13 @@ def plan_summary(plan: Plan, todo: int) -> str:
         f"\nSet aside: {item.task} × {item.model} × {item.method}: {item.reason}." for item in plan.set_aside
     )
     again = f" {plural(plan.repeated, 'more')} would be equal to one of them." if plan.repeated else ""
-    # A bundle names the published reading; until it is built, no table may be taken for it.
-    reading = "\nScores are the tasks' own metrics: the published reading is not built yet."
-    own = reading if plan.suite.metrics == "published" else ""
-    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{again}{own}{aside}"
+    mark = _marked(run.spec for run in plan.runs)
+    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{again}{mark}{aside}"
+
+
+def _marked(specs: Iterable[RunSpec]) -> str:
+    """What the mark in a table means, where it stands in one."""
+    return f"\n{TRAIN_IS_TEST_NOTE}" if any(spec.task.train_is_test for spec in specs) else ""
 
 
 def plan_table(plan: Plan, states: Mapping[str, State]) -> Table:
@@ -126,7 +131,7 @@ def status_table(store: Store, states: Mapping[str, State], progress: Mapping[st
     count = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no runs"
     failed = [record for record in records.values() if record.failure]
     reasons = [Text(f"\n{record.run_id.rpartition('--')[2]} failed in {_why(record)}") for record in failed]
-    return Group(table, Text(f"\n{count}", style="dim"), *reasons)
+    return Group(table, Text(f"\n{count}{_marked(specs.values())}", style="dim"), *reasons)
 
 
 def _order(spec: RunSpec) -> tuple[object, ...]:
@@ -151,13 +156,22 @@ def _runs_table(
         cells: dict[str, str | Text] = {
             "state": Text.assemble(Text.from_markup(_MARKS[states[run_id]]), _where(progress.get(run_id))),
             "score": _percent(record) if record else "",
-            "task": Text(spec.task.name),
+            "task": Text(spec.task.label),
             "model": Text(spec.model.name),
             "method": Text(method),
             "seed": "once" if spec.seed is None else str(spec.seed),
             "id": run_id.rpartition("--")[2],
         }
         table.add_row(*(cell for name, cell in cells.items() if wanted.get(name, True)))
+    return table
+
+
+def fetched_table(found: Sequence[Fetched]) -> Table:
+    """What a mirror holds of a suite."""
+    table = _table("", "name", "files", "size", "from")
+    for one in found:
+        state = "[dim]there[/]" if one.was_there else "[green]fetched[/]"
+        table.add_row(state, Text(one.name), str(one.files), size(one.bytes), Text(one.origin))
     return table
 
 
@@ -204,5 +218,5 @@ def _percent(record: Record) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in {"state", "score", "seed", "id"})
+        table.add_column(column, overflow="fold", no_wrap=column in {"state", "score", "seed", "id", "name", "size"})
     return table

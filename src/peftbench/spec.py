@@ -21,6 +21,8 @@ SCHEMA = 1
 NUMERICS = 1
 
 Settings = dict[str, JsonValue]
+# How answers are read and counted: by the task, or as the published benchmark did.
+Reading = Literal["own", "published"]
 
 
 class Value(BaseModel):
@@ -200,7 +202,7 @@ class Suite(Value):
     bundle: str | None = Field(default=None, description="settings that were published together, under their name")
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
-    metrics: Literal["own", "published"] = Field(default="own", description="how answers are read and counted")
+    metrics: Reading = Field(default="own", description="which of the two readings reports show; runs keep both")
     pscp: PscpSpec = Field(default=PUBLISHED, description="of the report alone; no part of a run")
 
     @field_validator("tasks", "models", "methods")
@@ -220,6 +222,11 @@ class Suite(Value):
         return seeds
 
 
+# The mark of a task whose training rows are official test rows.
+TRAIN_IS_TEST = "†"
+TRAIN_IS_TEST_NOTE = f"{TRAIN_IS_TEST} trained on rows of the official test split: what was learned there is no result."
+
+
 class TaskRef(Value):
     """Which task, which version of its prompt, and exactly which rows."""
 
@@ -227,6 +234,15 @@ class TaskRef(Value):
     version: int
     data: str = Field(description="hub id and commit, or a hash of the files, or the generator's own name")
     plugin: str | None = Field(default=None, description="content hash of a user's own file")
+    test: str | None = Field(default=None, description="the split that is evaluated, where it is not the usual one")
+    train_is_test: bool | None = Field(
+        default=None, description="true where the rows to train on are official test rows"
+    )
+
+    @property
+    def label(self) -> str:
+        """The name as tables show it: with the split when it is not the usual one, and a mark when `train_is_test`."""
+        return self.name + (f" [{self.test}]" if self.test else "") + (TRAIN_IS_TEST if self.train_is_test else "")
 
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -27,8 +27,9 @@ from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
 from peftbench.tasks._task import Task
-from peftbench.training.batches import Question, Room, fingerprint, schedule, split_validation
+from peftbench.training.batches import fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
+from peftbench.training.questions import Question, Room
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
@@ -61,8 +62,7 @@ class Stages:
     """What is known of a run so far; whatever happens, `record` says how far it came."""
 
     def __init__(self, spec: RunSpec, resources: Resources, folder: RunFolder, progress: Progress) -> None:
-        self.headline = ""
-        self.chance: float | None = None
+        self._told: dict[str, Any] = {"headline": ""}
         self._spec, self._resources, self._folder = spec, resources, folder
         self._progress = noted(folder.progress, progress)
         self._started = _now()
@@ -79,6 +79,10 @@ class Stages:
         self._answered: Answered | None = None
         self._failure: Failure | None = None
         torch.set_num_threads(resources.threads or _THREADS)
+
+    def told(self, task: Task) -> None:
+        """Note what stands for the task in tables."""
+        self._told = task.in_records
 
     def enter(self, phase: Phase) -> None:
         """Note which phase begins."""
@@ -105,7 +109,7 @@ class Stages:
         if spec is None or seed is None:
             return [], []
         train, held_out = split_validation(questions, spec.validation_share, seed)
-        if not any(question.encoded for question in train):
+        if not any(question.fits for question in train):
             raise DataProblem(
                 "No training example fits, not even with its body cut away.",
                 f"Take a model with a longer context, or raise train.max_length={spec.max_length}.",
@@ -128,7 +132,7 @@ class Stages:
         assert seed is not None
         # Drawn over all questions: one that does not fit beside a method's virtual tokens must not move the others.
         drawn = schedule(len(train), spec, seed)
-        place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.encoded)}
+        place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.fits)}
         steps = [step for step in ([place[old] for old in step if old in place] for step in drawn) if step]
         data = TrainingData(_encoded(train), _encoded(held_out), steps)
         micro_batch = self._resources.micro_batch or spec.effective_batch
@@ -167,7 +171,7 @@ class Stages:
                 adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total)
             )
         written = iter(ids)
-        texts = [base.chat.decode(next(written)) if question.encoded else None for question in questions]
+        texts = [base.chat.decode(next(written)) if question.fits else None for question in questions]
         answered = Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
         if evaluated:
             self._answered = answered
@@ -199,8 +203,8 @@ class Stages:
         if not answered.questions:
             return []
         rows = judge(task, [question.item for question in answered.questions], answered.texts, answered.split)
-        cut = sum(encoded.cut for encoded in _encoded(answered.questions))
-        unfit = sum(question.encoded is None for question in answered.questions)
+        cut = sum(question.cut for question in answered.questions)
+        unfit = sum(not question.fits for question in answered.questions)
         self._results[answered.split] = summarise(task, rows, cut=cut, unfit=unfit)
         return rows
 
@@ -219,8 +223,7 @@ class Stages:
             run_id=self._spec.run_id,
             spec=self._spec,
             resources=self._resources,
-            headline=self.headline,
-            chance=self.chance,
+            **self._told,
             test=None if failed else self._results.get("test"),
             validation=None if failed else self._results.get("validation"),
             fit=self._fit,
@@ -259,7 +262,7 @@ class Stages:
 
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:
-    return [question.encoded for question in questions if question.encoded is not None]
+    return [encoded for question in questions if (encoded := question.encoded) is not None]
 
 
 def _plain(message: str) -> str:

@@ -14,7 +14,7 @@ from peftbench.models._facts import ModelFacts, find
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
 from peftbench.tasks._task import Item, Split, Task, items, sample
-from peftbench.training.batches import Question, Room, ask
+from peftbench.training.questions import Question, Room, ask
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Workbench:
             UsageError: something is missing, or has changed.
         """
         source = self.task(spec.task, resources).source
-        if not spec.task.data.startswith("hub:") and source.identity(resources.data_root) != spec.task.data:
+        at_hand = resources.data_root is not None or not spec.task.data.startswith("hub:")
+        if at_hand and source.identity(resources.data_root) != spec.task.data:
             raise _changed(f"rows of {spec.task.name}")
         self.method(spec.method, resources)
         self._facts(spec.model, resources)
@@ -59,7 +60,7 @@ class Workbench:
         task: Task = member.value
         if (task.version, member.plugin) != (ref.version, ref.plugin):
             raise _changed(f"task {ref.name}")
-        return task
+        return task.evaluated_on(ref.test)
 
     def method(self, ref: MethodRef, resources: Resources) -> Method:
         """The method of a spec, in the version the spec was made with."""
@@ -91,7 +92,9 @@ class Workbench:
         """Items of a task as token ids for the base that was asked for last; each is encoded once."""
         self._turn_to(ref)
         known = self._questions.setdefault(room, {})
-        new = ask(self._there().model.chat, (item for item in items if item.id not in known), room)
+        new = ask(
+            self._there().model.chat, (item for item in items if item.id not in known), room, ref.model_dump_json()
+        )
         known.update((question.item.id, question) for question in new)
         return [known[item.id] for item in items]
 
@@ -101,7 +104,7 @@ class Workbench:
 
     def _facts(self, ref: ModelRef, resources: Resources) -> ModelFacts:
         folder = resources.model_folder
-        facts = find(folder) if folder else find(ref.name, ref.revision)
+        facts = find(folder) if folder else find(ref.name, ref.revision, resources.data_root)
         if facts.revision != ref.revision:
             raise _changed(f"model {ref.name}")
         return facts

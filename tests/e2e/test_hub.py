@@ -6,6 +6,7 @@ of its own.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
@@ -56,6 +59,7 @@ def told(question):
 
 answers = {}
 """
+SPLITS = ("train", "validation")
 CLOSING = "\nprint(json.dumps(answers))"
 
 
@@ -63,6 +67,12 @@ def rows(*sentences: str, names: bool = False) -> str:
     labels: list[Any] = ["negative", "positive"] if names else [0, 1]
     lines = [{"sentence": text, "label": labels[place % 2], "idx": place} for place, text in enumerate(sentences)]
     return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def asked(endpoint: str, home: Path, script: str, **variables: str) -> dict[str, Any]:
@@ -139,17 +149,61 @@ answers["feature"] = str(datasets.load_dataset("owner/numbers", split="train", r
     assert [row["sentence"] for row in answers["test"]] == ["held out"]
     assert [row["label"] for row in answers["new"]] == [0, 1]
     assert [row["label"] for row in answers["names"]] == ["negative", "positive"]
-    assert answers["targets"] == [["negative", "positive"]] * 2
+    assert answers["targets"] == [[["negative"], ["positive"]]] * 2
     assert "ClassLabel" in answers["feature"]
     fetched = {line.split("/resolve/")[1].split("/")[0] for line in hub.requests if "train.jsonl" in line}
     assert fetched == {old, new, named}
+
+
+def test_a_repository_with_a_script_is_read_elsewhere(hub: Hub, home: Path) -> None:
+    """The branch of Parquet files, one folder for each subset, or another repository; nothing of a script is run."""
+    everything = pa.table({"sentence": ["easy"] * 4 + ["hard"], "label": [0, 1, 0, 1, 1]})
+    parts = {f"{subset}/{split}/0000.parquet": parquet(everything) for subset in ("all", "some") for split in SPLITS}
+    hub.add("dataset", "owner/piqa", {"piqa.py": "raise SystemExit(1)", "README.md": "Invented."})
+    branch = hub.add("dataset", "owner/piqa", {"README.md": "Made by the hub.", **parts}, branch="refs/convert/parquet")
+    copied = {"train.jsonl": rows(*"abcde"), "validation.jsonl": rows(*"fghij")}
+    copy = hub.add("dataset", "other/piqa", copied)
+    hub.add("dataset", "owner/plain", {f"{split}.jsonl": rows(split) for split in SPLITS})
+    answers = asked(
+        hub.endpoint,
+        home,
+        """
+from peftbench.tasks._source import Origin, parquet_branch
+branch, copy = parquet_branch("owner/piqa", "all"), Origin("other/piqa")
+def tried(name, *instead, sizes=(5, 5)):
+    found = source(name, instead=instead, sizes=sizes)
+    def ask():
+        identity = found.identity(None)
+        return [identity, found.rows("train", None, identity)]
+    return told(ask)
+
+answers["branch"] = tried("owner/piqa", branch, copy)
+answers["copy"] = tried("owner/piqa", copy)
+answers["short"] = tried("owner/piqa", branch, sizes=(6, 5))
+answers["itself"] = tried("owner/plain", branch)
+answers["none"] = tried("owner/piqa", Origin("owner/piqa", "again"))
+answers["bare"] = tried("owner/piqa")
+""",
+    )
+    assert len(answers["branch"]) == 2, answers["branch"]
+    identity, found = answers["branch"]
+    assert identity == f"hub:owner/piqa/parquet/all@{branch}"
+    assert [row["sentence"] for row in found] == ["easy"] * 4 + ["hard"]
+    identity, found = answers["copy"]
+    assert identity == f"hub:other/piqa/default@{copy}"
+    assert [row["sentence"] for row in found] == list("abcde")
+    assert "stands in for owner/piqa, but its split train has 5 rows, not 6" in answers["short"][1]
+    # What can be read is taken as it is: sizes are there to compare another place with it.
+    assert answers["itself"][0].startswith("hub:owner/plain/default@"), answers["itself"]
+    assert "need a loading script" in answers["none"][1]
+    assert answers["bare"][0] == "DataProblem"
 
 
 def test_the_cache_never_stands_in_for_another_commit(hub: Hub, home: Path) -> None:
     one = hub.add("dataset", "owner/moving", {"train.jsonl": rows("one"), "validation.jsonl": rows("one")})
     two = hub.add("dataset", "owner/moving", {"train.jsonl": rows("two"), "validation.jsonl": rows("two")})
     rows_of = """
-answers["{0}"] = told(lambda: source("owner/moving").rows("train", None, "hub:@{1}"))
+answers["{0}"] = told(lambda: source("owner/moving").rows("train", None, "hub:owner/moving/default@{1}"))
 """
     script = rows_of.format("one", one) + rows_of.format("two", two)
     assert asked(hub.endpoint, home, rows_of.format("two", two))["two"][0]["sentence"] == "two"
@@ -215,7 +269,7 @@ def test_with_a_token_a_gated_data_set_is_open_and_a_missing_one_still_missing(h
     hub.gate("dataset", "owner/closed")
     script = """
 chosen = source("owner/closed")
-answers["rows"] = told(lambda: chosen.rows("train", None, "hub:@%s"))
+answers["rows"] = told(lambda: chosen.rows("train", None, "hub:owner/closed/default@%s"))
 answers["identity"] = told(lambda: chosen.identity(None))
 answers["missing"] = told(lambda: source("owner/missing").identity(None))
 """

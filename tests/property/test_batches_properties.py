@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from peftbench.models._chat import Encoded, Message
 from peftbench.spec import TrainSpec
 from peftbench.tasks._task import Example, Item, sample
-from peftbench.training.batches import Question, Room, ask, fingerprint, schedule, split_validation
+from peftbench.training.batches import fingerprint, schedule, split_validation
+from peftbench.training.questions import Question, Room, TokenTable, ask
 from property.strategies import seeds
 
 sizes = st.integers(1, 60)
@@ -73,7 +74,9 @@ def test_epochs_differ_from_one_another(size: int, seed: int) -> None:
 def questions(groups: list[int | None]) -> list[Question]:
     """One question for each number; equal numbers share a passage, None stands alone."""
     examples = [Example("ask", "yes", group="" if group is None else f"passage {group}") for group in groups]
-    return [Question(Item(f"train/{place}", example, ("yes",)), None) for place, example in enumerate(examples)]
+    table = TokenTable.of([None] * len(groups))
+    items = (Item(f"train/{place}", example, ("yes",)) for place, example in enumerate(examples))
+    return [Question(item, table, line) for line, item in enumerate(items)]
 
 
 grouped = st.lists(st.none() | st.integers(0, 8), min_size=1, max_size=50).map(questions)

@@ -118,7 +118,7 @@ class _Builder:
 
 
 def load(monkeypatch: pytest.MonkeyPatch, builder: Any, split: str = "train") -> Any:
-    def made(name: str, subset: str | None, revision: str) -> Any:
+    def made(repository: str, name: str | None, revision: str) -> Any:
         if isinstance(builder, Exception):
             raise builder
         return builder

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from peftbench import registry
-from peftbench.evaluation.judge import PUBLISHED, judge, summarise
+from peftbench.evaluation.judge import judge, summarise
+from peftbench.record import PUBLISHED
 from peftbench.tasks._task import Task, items
 
 PAGE = Path(__file__).parents[2] / "docs" / "decisions" / "published-metrics.md"

@@ -217,7 +217,7 @@ def test_a_generator_is_known_by_its_rows() -> None:
 def test_without_the_libraries_the_fix_is_a_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
-        HUB.rows("train", None, "hub:x@0")
+        HUB.rows("train", None, "hub:owner/name/default@0")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
         HUB.identity(None)

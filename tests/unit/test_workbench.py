@@ -17,12 +17,13 @@ from peftbench.methods._method import Base
 from peftbench.methods._snapshot import Snapshot
 from peftbench.methods.full import Full
 from peftbench.methods.lora import Lora
+from peftbench.models._chat import Encoded
 from peftbench.models._facts import find
 from peftbench.spec import ModelRef, Resources, TaskRef
 from peftbench.tasks._task import Item
 from peftbench.tasks.toy_mood import TASK
 from peftbench.tasks.toy_more import TASK as MORE
-from peftbench.training.batches import Question, Room, ask
+from peftbench.training.questions import Question, Room, ask
 from peftbench.workbench import Workbench
 
 FACTS = find("tiny")
@@ -135,11 +136,15 @@ def test_without_an_original_a_base_is_lent_once(bench: Workbench) -> None:
     assert original.differing() == []
 
 
+def said(questions: list[Question]) -> list[tuple[Item, Encoded | None]]:
+    return [(question.item, question.encoded) for question in questions]
+
+
 def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     chat = bench._there().model.chat
 
-    def counting(chat: object, items: Iterable[Item], room: Room) -> list[Question]:
+    def counting(chat: object, items: Iterable[Item], room: Room, rows: str) -> list[Question]:
         found = ask(bench._there().model.chat, items, room)
         asked.extend(question.item.id for question in found)
         return found
@@ -156,13 +161,13 @@ def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: py
         (small, items[::-1], 0),
     ):
         asked.clear()
-        assert bench.ask(REF, wanted, room) == ask(chat, wanted, room)
+        assert said(bench.ask(REF, wanted, room)) == said(ask(chat, wanted, room))
         assert len(asked) == new
     bench.drop_base()
     bench.base(TINY.model_copy(update={"chat": "plain"}), HOW)
     plain = bench.ask(REF, items, large)
-    assert plain == ask(bench._there().model.chat, items, large)
-    assert plain != ask(chat, items, large)
+    assert said(plain) == said(ask(bench._there().model.chat, items, large))
+    assert said(plain) != said(ask(chat, items, large))
 
 
 def test_rows_of_another_task_are_given_up(bench: Workbench) -> None:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from peftbench.errors import DataProblem
-from peftbench.record import Prediction, SplitResult
+from peftbench.record import PUBLISHED, Prediction, SplitResult
 from peftbench.tasks._task import Item, Task
 
 Split = Literal["test", "validation"]
-# Before the names of metrics as the published benchmark computes them.
-PUBLISHED = "published."
 
 
 def unjudged(items: Sequence[Item], texts: Sequence[str | None], split: Split) -> list[Prediction]:

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import get_args
+from typing import Any, get_args
 
 from peftbench import registry
 from peftbench.environment import describe
@@ -57,18 +57,16 @@ def now() -> str:
 def _record(store: Store, run_id: str, death: Death) -> Record:
     spec, resources = store.asked(run_id)
     task = resources.task_file or spec.task.name
-    headline, chance = "", None
+    told: dict[str, Any] = {"headline": ""}
     # A task that cannot be read any more is not what this failure is about.
     with contextlib.suppress(UsageError):
-        found = registry.load("tasks", task).value
-        headline, chance = found.headline, found.chance
+        told = registry.load("tasks", task).value.in_records
     device = "cpu" if resources.device == "auto" else resources.device
     return Record(
         run_id=run_id,
         spec=spec,
         resources=resources,
-        headline=headline,
-        chance=chance,
+        **told,
         environment=describe(device, resources.threads or 1),
         failure=Failure(
             phase=_phase(death.during),

@@ -7,10 +7,13 @@ the pad token of some models *is* their end token, others have none.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os.path
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
+from importlib.metadata import version
 from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
@@ -54,6 +57,17 @@ class Chat:
         self._tokenizer = tokenizer
         self._template = mode == "template" and bool(getattr(tokenizer, "chat_template", None))
         self.end_id = self._find_end()
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """A hash of all that decides which ids a message gets; None where the tokenizer cannot be written down."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        versions = [version(name) for name in ("tokenizers", "transformers")]
+        template = self._tokenizer.chat_template if self._template else ""
+        parts = (*versions, backend.to_str(), template, self._tokenizer.bos_token_id, self.end_id)
+        return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def encode(self, message: Message, answer: str, room: int, answer_room: int | None = None) -> Encoded | None:
         """Ids of a message and its answer.

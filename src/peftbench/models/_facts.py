@@ -6,13 +6,14 @@ import hashlib
 import json
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from peftbench import hub
 from peftbench.errors import ModelProblem
+from peftbench.mirror import Locked, model_folder, read_lock, verify
 from peftbench.models._roles import ARCHITECTURES, Roles
 
 # Files whose content decides what a model answers.
@@ -28,7 +29,7 @@ class ModelFacts:
     """What can be said of a model from its files' names and its `config.json`.
 
     `sliding_window` is the number of tokens that some layer sees of those before, None where all layers see all;
-    `folder` is None for a model of the hub.
+    `folder` is None for a model of the hub; `mirrored` says that it lies in a mirror, which has to be asked for it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelFacts:
     vocabulary: int
     sliding_window: int | None
     folder: Path | None
+    mirrored: bool = False
 
     @property
     def roles(self) -> Roles:
@@ -52,12 +54,16 @@ def embedded_names() -> list[str]:
     return sorted(item.name for item in files(__package__).iterdir() if (item / "config.json").is_file())
 
 
-def find(name: str, revision: str | None = None) -> ModelFacts:
-    """Find a model by the name of an embedded one, a folder, or a hub id.
+def find(name: str, revision: str | None = None, data_root: str | None = None) -> ModelFacts:
+    """Find a model by its name in the mirror, the name of an embedded one, a folder, or a hub id.
 
     Raises:
         ModelProblem: there is no such model, it has no weights, or its architecture has no role map.
+        DataProblem: the model of the mirror is not the one that its lock names.
     """
+    locked = read_lock(Path(data_root)).models.get(name) if data_root is not None else None
+    if data_root is not None and locked is not None:
+        return _in_mirror(Path(data_root), name, locked, revision)
     path = Path(str(files(__package__) / name)) if name in embedded_names() else Path(name)
     # `os.path` answers False for a name that is too long to be a path.
     if os.path.isdir(path):  # noqa: PTH112
@@ -71,6 +77,18 @@ def find(name: str, revision: str | None = None) -> ModelFacts:
             f"There is no model {name!r}.", f"Give a folder, a hub id (owner/name), or: {', '.join(embedded_names())}."
         )
     return _on_hub(name, revision)
+
+
+def _in_mirror(root: Path, name: str, locked: Locked, revision: str | None) -> ModelFacts:
+    """What was fetched counts as what it was on the hub: the same run has the same id with a mirror and without."""
+    verify(root, locked)
+    facts = _in_folder(root / model_folder(name))
+    commit = locked.origin.rpartition("@")[2] if locked.origin.startswith("hub:") else facts.revision
+    if revision not in {None, commit}:
+        raise ModelProblem(
+            f"The mirror holds {name} at {commit}, not at {revision!r}.", "Leave `revision` away, or fetch it."
+        )
+    return replace(facts, name=name, revision=commit, mirrored=True)
 
 
 def gguf_file(folder: Path) -> Path | None:

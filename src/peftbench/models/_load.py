@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from peftbench import hub
+from peftbench.cache import cache_folder
 from peftbench.errors import MissingExtra, ModelProblem
 from peftbench.models._chat import Chat
 from peftbench.models._facts import ModelFacts, gguf_file
@@ -89,7 +89,7 @@ def _unpacked(folder: Path, revision: str) -> Path:
     packed = gguf_file(folder)
     if packed is None:
         return folder
-    target = _cache() / "unpacked" / f"{folder.name}-{revision}"
+    target = cache_folder("unpacked") / f"{folder.name}-{revision}"
     if not (target / "config.json").is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as partial:
@@ -114,8 +114,3 @@ def _unpack(folder: Path, packed: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(folder).save_pretrained(target)
     for template in folder.glob("*.jinja"):
         shutil.copy(template, target / template.name)
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "peftbench"

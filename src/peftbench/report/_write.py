@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftbench.errors import StoreProblem
-from peftbench.record import Record
+from peftbench.record import Record, read_as
 from peftbench.report._page import html
 from peftbench.report.csv_rows import csv_text
 from peftbench.report.provenance import chances
 from peftbench.report.tables import TerminalTable, markdown, terminal
 from peftbench.scoring.aggregate import scores
-from peftbench.spec import PUBLISHED, PscpSpec
+from peftbench.spec import PUBLISHED, PscpSpec, Reading
 from peftbench.store import Store
 
 
@@ -26,13 +26,17 @@ class ReportFiles:
     csv: Path
 
 
-def write_report(store: Store, out: Path | None = None, constants: PscpSpec = PUBLISHED) -> ReportFiles:
-    """Write the report of a store into `out`, or into the store's own folder `report`; `constants` are those of PSCP.
+def write_report(
+    store: Store, out: Path | None = None, constants: PscpSpec = PUBLISHED, reading: Reading = "own"
+) -> ReportFiles:
+    """Write the report of a store into `out`, or into the store's own folder `report`.
+
+    `constants` are those of PSCP; `reading` says which headlines are shown.
 
     Raises:
         StoreProblem: a record is damaged, or the files cannot be written.
     """
-    records = store.records()
+    records = read_as(store.records(), reading)
     rows = scores(records)
     folder = out if out is not None else store.path / "report"
     files = ReportFiles(folder / "index.html", folder / "scores.md", folder / "scores.csv")
@@ -51,6 +55,9 @@ def write_report(store: Store, out: Path | None = None, constants: PscpSpec = PU
     return files
 
 
-def terminal_tables(records: Sequence[Record], constants: PscpSpec = PUBLISHED) -> list[TerminalTable]:
+def terminal_tables(
+    records: Sequence[Record], constants: PscpSpec = PUBLISHED, reading: Reading = "own"
+) -> list[TerminalTable]:
     """The tables of some records, one for each model, to be printed by a `rich` console."""
+    records = read_as(records, reading)
     return terminal(scores(records), chances(records), constants)

@@ -150,7 +150,7 @@ def _line(model: str, method: str, place: Place, records: Sequence[Record], aske
         place=place,
         runs=len(costs),
         asked=asked,
-        over=over_tasks(sorted({record.spec.task.name for record in records}), every),
+        over=over_tasks(sorted({record.spec.task.label for record in records}), every),
         trainable_parameters=statistics.fmean(cost.trainable_parameters for cost in costs),
         total_parameters=statistics.fmean(cost.total_parameters for cost in costs),
         adapter_bytes=mean(cost.adapter_bytes for cost in costs),

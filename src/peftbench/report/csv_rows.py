@@ -47,7 +47,22 @@ _COST_FIELDS = (
     "forward_length",
 )
 CSV_COLUMNS = (
-    *("model", "task", "method", "metric", "mean", "spread", "low", "high", "finished", "failed", "seeds", "values"),
+    *(
+        "model",
+        "task",
+        "split",
+        "train_is_test",
+        "method",
+        "metric",
+        "mean",
+        "spread",
+        "low",
+        "high",
+        "finished",
+        "failed",
+        "seeds",
+        "values",
+    ),
     *("examples", "unreadable", "cut", "unfit", "device", "processor", "threads", "memory"),
     *_COST_FIELDS,
     *("pscp", "pscp_parameters_factor", "pscp_forward_flops_factor", "pscp_memory_factor"),
@@ -61,7 +76,9 @@ def _score_fields(score: Score) -> dict[str, object]:
     spec = score.records[0].spec
     return {
         "model": score.model,
-        "task": score.task,
+        "task": spec.task.name,
+        "split": spec.task.test or "test",
+        "train_is_test": bool(spec.task.train_is_test),
         "method": score.method,
         "metric": score.name,
         "mean": score.value,

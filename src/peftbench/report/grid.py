@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from peftbench import registry
 from peftbench.errors import UsageError
+from peftbench.record import PUBLISHED
 from peftbench.report._format import line, listed, percent, plural, spread
 from peftbench.scoring.aggregate import Score
 from peftbench.scoring.variants import natural
+from peftbench.spec import TRAIN_IS_TEST_NOTE
 
 # The references frame the methods that are compared: what the model can do untouched, and with everything trained.
 _PLACES = {"floor": 0, None: 1, "ceiling": 2}
@@ -193,6 +195,10 @@ def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
     every = len({score.task for score in scores})
     if every > 1:
         parts.append(_of_mean(common, every) + (_MEAN_SPREAD if usual > 1 and common else "") + ".")
+    if any(score.name.startswith(PUBLISHED) for score in scores):
+        parts.append("Answers are read and counted as in the published benchmark.")
+    if any(record.spec.task.train_is_test for score in scores for record in score.records):
+        parts.append(TRAIN_IS_TEST_NOTE)
     tried = {_note(score, usual) for score in scores} - {""}
     if tried:
         parts.append(f"Cells with fewer seeds say so. {percent(None)}: no score.")

@@ -88,7 +88,7 @@ def provenance(store: Store, records: Sequence[Record]) -> Provenance:
         models=_facts(
             (spec.model.name, spec.model.revision, f"{spec.model.dtype}, {spec.model.chat} chat") for spec in specs
         ),
-        tasks=_facts((spec.task.name, spec.task.data, f"version {spec.task.version}") for spec in specs),
+        tasks=_facts((spec.task.label, spec.task.data, f"version {spec.task.version}") for spec in specs),
         methods=_methods(records),
         training=settings([spec.train.model_dump(mode="json") for spec in specs if spec.train is not None]),
         evaluation=settings([spec.evaluate.model_dump(mode="json") for spec in specs]),
@@ -110,7 +110,7 @@ def faults(records: Iterable[Record]) -> list[Fault]:
 
 def chances(records: Iterable[Record]) -> dict[str, float]:
     """The chance level of every task that says one; of tasks with several versions the one named last."""
-    return {record.spec.task.name: record.chance for record in records if record.chance is not None}
+    return {record.spec.task.label: record.chance for record in records if record.chance is not None}
 
 
 def settings(rows: Sequence[Mapping[str, object]]) -> tuple[Fact, ...]:

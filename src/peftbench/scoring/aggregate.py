@@ -12,7 +12,7 @@ from peftbench.scoring.variants import natural, variants
 
 @dataclass(frozen=True)
 class Score:
-    """The headline of one method on one task with one model.
+    """The headline of one method on one task with one model; `task` is its label, as tables show it.
 
     `value` is the mean over `parts`, one for each finished seed, None when none finished; `low` and `high` are the
     lowest and highest part, `spread` their sample standard deviation (None below two parts).
@@ -56,7 +56,7 @@ def scores(records: Iterable[Record]) -> list[Score]:
     names = variants([record.spec for record in found])
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record, name in zip(found, names, strict=True):
-        place = (record.spec.task.name, record.spec.model.name, name)
+        place = (record.spec.task.label, record.spec.model.name, name)
         groups.setdefault(place, []).append(record)
     places = sorted(groups, key=lambda place: (*place[:2], natural(place[2])))
     return [_score(*place, groups[place]) for place in places]

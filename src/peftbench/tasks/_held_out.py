@@ -10,11 +10,11 @@ from pathlib import Path
 from peftbench.errors import DataProblem
 from peftbench.tasks._files import read_rows
 from peftbench.tasks._source import Files
-from peftbench.tasks._task import Row, Split, refusal
+from peftbench.tasks._task import Row, Source, Split, refusal
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOut(Source):
     """Which rows are held out is decided by `together`, a text of a row, and by nothing else.
 
     So rows with equal text stay on one side, the sides are the same for everybody, and a file that grows moves no row

@@ -1,7 +1,7 @@
 """Sources of rows: a data set on the hub with its local mirror, or a generator.
 
-A mirror is a folder `ROOT/<mirror>/` with `train.jsonl.gz` and `validation.jsonl.gz` (or `.jsonl`), the columns those
-of the hub. In a mirror `validation` is the evaluated split, whatever the hub calls it.
+The evaluated split of a data set is called `test` here, whatever the hub calls it, and `validation` in a mirror: the
+share that is cut from train is another thing. Other splits can be asked for by the hub's name for them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,56 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from peftbench import hub
-from peftbench.errors import DataProblem, MissingExtra
+from peftbench.errors import DataProblem, MissingExtra, UnknownName
+from peftbench.mirror import read_lock, verify
 from peftbench.tasks._files import nonempty, read_rows
-from peftbench.tasks._task import PlacedRow, Row, Split
+from peftbench.tasks._task import PlacedRow, Row, Source, Split
+
+# The branch on which the hub keeps every data set as Parquet files, whatever its own branch holds.
+PARQUET = "refs/convert/parquet"
 
 
 @dataclass(frozen=True)
-class HubDataset:
+class Origin:
+    """A repository of the hub that holds a data set, under names of its own for subset and splits.
+
+    `files` gives a pattern of paths for each split, where the repository does not say itself which file is which.
+    """
+
+    id: str
+    subset: str | None = None
+    train: str = "train"
+    test: str = "validation"
+    revision: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Id and subset, and whether its files were named."""
+        return "/".join((self.id, *(["parquet"] if self.files else []), self.subset or "default"))
+
+
+def parquet_branch(name: str, subset: str, test: str = "validation") -> Origin:
+    """The files of one subset on the branch that the hub keeps itself; those of other subsets lie beside them."""
+    files = {split: f"{subset}/{split}/*.parquet" for split in ("train", test)}
+    return Origin(name, subset, test=test, revision=PARQUET, files=files)
+
+
+@dataclass(frozen=True)
+class HubDataset(Source):
     """A data set of the hub: id, subset, the names of its splits, and the folder of its local mirror.
 
     The columns of a row are the hub's. Where those of the mirror are others, `mirror_columns` gives a pattern for each,
-    such as `{instruction}`; white space around what comes of it goes.
+    such as `{instruction}`; white space around what comes of it goes. `others` names further splits.
+
+    Where the repository needs a loading script, which is not run, the first of `instead` that is there is taken; the
+    numbers of its rows have to be `sizes`, train and test. `train_is_test` says that mirrors without a lock hold
+    official test rows to train on, for want of others.
     """
 
     id: str
@@ -34,13 +68,51 @@ class HubDataset:
     test: str = "validation"
     revision: str | None = None
     mirror_columns: Mapping[str, str] = field(default_factory=dict)
+    mirror_test: str = "validation"
+    others: tuple[str, ...] = ()
+    instead: tuple[Origin, ...] = ()
+    sizes: tuple[int, int] | None = None
+    train_is_test: bool = False
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where the rows are on the hub, the best place first."""
+        return Origin(self.id, self.subset, self.train, self.test, self.revision), *self.instead
+
+    def with_test(self, split: str) -> Self:
+        """The same data set evaluated on another of its splits.
+
+        Raises:
+            UnknownName: there is no such split.
+        """
+        if split == self.test:
+            return self
+        if split not in self.others:
+            raise UnknownName("split", split, [self.test, *self.others], f"the data set {self.id}")
+        return replace(self, test=split, mirror_test=split)
+
+    def absent(self, data_root: str | None) -> str | None:
+        """Why there are no rows to be evaluated on, None when there are, or when only the hub knows."""
+        if data_root is None or _file_of(Path(data_root) / self.mirror, self.mirror_test):
+            return None
+        return f"the mirror has no {self.mirror}/{self.mirror_test}.jsonl.gz"
+
+    def trains_on_test(self, data_root: str | None) -> bool:
+        """Whether the rows to train on are official test rows."""
+        return self.train_is_test and data_root is not None and self.mirror not in read_lock(Path(data_root)).datasets
 
     def identity(self, data_root: str | None) -> str:
-        """`files:<hash>` for a mirror, `hub:<id>@<commit>` for the hub."""
+        """`hub:<id>@<commit>` for the hub, what was fetched for a mirror with a lock, else `files:<hash>`."""
         if data_root is None:
-            return f"hub:{self.id}/{self.subset or 'default'}@{hub.resolve('dataset', self.id, self.revision)}"
-        folder = Path(data_root) / self.mirror
-        return _files_identity(_mirror_file(folder, "train"), _mirror_file(folder, "test"))
+            origin, commit = self._reachable()
+            return f"hub:{origin.name}@{commit}"
+        root, lock = Path(data_root), read_lock(Path(data_root))
+        files = [_mirror_file(root / self.mirror, name) for name in ("train", self.mirror_test)]
+        if self.mirror not in lock.datasets:
+            return _files_identity(*files)
+        locked = lock.datasets[self.mirror]
+        verify(root, locked, [str(file.relative_to(root).as_posix()) for file in files])
+        return locked.origin
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split.
@@ -49,13 +121,15 @@ class HubDataset:
             DataProblem: the rows cannot be read, there are none, or the mirror is not the one that was planned with.
         """
         if data_root is None:
-            return self._from_hub(split, identity.rpartition("@")[2])
+            return self._from_hub(split, identity)
         if self.identity(data_root) != identity:
             raise _changed(Path(data_root) / self.mirror)
-        return [self._renamed(row) for row in read_rows(_mirror_file(Path(data_root) / self.mirror, split))]
+        file = _mirror_file(Path(data_root) / self.mirror, "train" if split == "train" else self.mirror_test)
+        return [self._renamed(row) for row in read_rows(file)]
 
     def _renamed(self, row: PlacedRow) -> Row:
-        if not self.mirror_columns:
+        """A row of a mirror with the columns of the hub; a mirror that was fetched has them already."""
+        if self.mirror_columns.keys() <= row.keys():
             return row
         try:
             columns = {name: pattern.format_map(row).strip() for name, pattern in self.mirror_columns.items()}
@@ -65,37 +139,62 @@ class HubDataset:
                 f"{row.place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."
             ) from None
 
-    def _from_hub(self, split: Split, revision: str) -> list[Row]:
+    def _reachable(self) -> tuple[Origin, str]:
+        """The first origin that can be read without running a script of its own, and its commit."""
+        for origin in self.origins:
+            commit = hub.resolve("dataset", origin.id, origin.revision)
+            if not self.instead or not hub.needs_script(origin.id, commit):
+                return origin, commit
+        names = ", ".join(origin.id for origin in self.origins)
+        raise DataProblem(f"All of {names} need a loading script.", "Use a local mirror: --data-root DIR")
+
+    def _from_hub(self, split: Split, identity: str) -> list[Row]:
+        name, _, commit = identity.removeprefix("hub:").rpartition("@")
+        origin = next((origin for origin in self.origins if origin.name == name), None)
+        if origin is None:
+            raise DataProblem(f"The rows of {identity} are not on the hub.", "Use the mirror: --data-root DIR")
+        rows = _load(origin, origin.train if split == "train" else origin.test, commit)
+        wanted = self.sizes[split != "train"] if self.sizes and origin != self.origins[0] else len(rows)
+        if len(rows) != wanted:
+            raise DataProblem(
+                f"{origin.name} stands in for {self.id}, but its split {split} has {len(rows)} rows, not {wanted}.",
+                "Use a local mirror: --data-root DIR",
+            )
+        return rows
+
+
+def _load(origin: Origin, split: str, commit: str) -> list[Row]:
+    try:
+        from datasets import disable_progress_bars, load_dataset_builder
+        from datasets.exceptions import DatasetsError
+    except ImportError:
+        raise MissingExtra("datasets", "hub") from None
+    disable_progress_bars()
+    # Where files are named, all that lies on the branch is one subset.
+    which: dict[str, Any] = {"data_files": dict(origin.files)} if origin.files else {"name": origin.subset}
+    with hub.hub_errors("dataset", origin.id, commit):
         try:
-            from datasets import disable_progress_bars, load_dataset_builder
-            from datasets.exceptions import DatasetsError
-        except ImportError:
-            raise MissingExtra("datasets", "hub") from None
-        name = self.train if split == "train" else self.test
-        disable_progress_bars()
-        with hub.hub_errors("dataset", self.id, revision):
-            try:
-                builder = load_dataset_builder(self.id, self.subset, revision=revision)
-                if builder.hash != revision:
-                    # When the hub cannot be reached, the library takes what it has cached of any other commit.
-                    raise DataProblem(
-                        f"Commit {revision} of {self.id} cannot be reached; the cache holds another one.",
-                        "Try again, or use a local mirror: --data-root DIR",
-                    )
-                builder.download_and_prepare()
-                table = builder.as_dataset(split=name)
-            except (ValueError, DatasetsError) as error:
-                if isinstance(error, OSError):
-                    raise
-                reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+            builder = load_dataset_builder(origin.id, revision=commit, **which)
+            if builder.hash != commit:
+                # When the hub cannot be reached, the library takes what it has cached of any other commit.
                 raise DataProblem(
-                    f"The data set {self.id} cannot be read: {reason}.", "Check subset and split."
-                ) from error
-        return nonempty(list(table), f"{self.id}, split {name}")
+                    f"Commit {commit} of {origin.id} cannot be reached; the cache holds another one.",
+                    "Try again, or use a local mirror: --data-root DIR",
+                )
+            builder.download_and_prepare()
+            table = builder.as_dataset(split=split)
+        except (ValueError, DatasetsError) as error:
+            if isinstance(error, OSError):
+                raise
+            reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+            raise DataProblem(
+                f"The data set {origin.id} cannot be read: {reason}.", "Check subset and split."
+            ) from error
+    return nonempty(list(table), f"{origin.id}, split {split}")
 
 
 @dataclass(frozen=True)
-class Files:
+class Files(Source):
     """Two files of one's own, see `read_rows`: one to train on, one to be evaluated on.
 
     `id` names the column that tells rows apart, if there is one: a file with an id twice is refused.
@@ -118,7 +217,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Generated:
+class Generated(Source):
     """Rows made by a pure function of the split."""
 
     make: Callable[[Split], list[dict[str, Any]]] = field(repr=False)
@@ -148,12 +247,15 @@ def _changed(folder: Path) -> DataProblem:
     return DataProblem(f"The files in {folder} are not those the run was planned with.", "Plan again: peftbench run")
 
 
-def _mirror_file(folder: Path, split: Split) -> Path:
-    name = "train" if split == "train" else "validation"
-    for suffix in (".jsonl.gz", ".jsonl"):
-        path = folder / (name + suffix)
-        if path.is_file():
-            return path
-    raise DataProblem(
-        f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set."
-    )
+def _file_of(folder: Path, name: str) -> Path | None:
+    found = (folder / (name + suffix) for suffix in (".jsonl.gz", ".jsonl"))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _mirror_file(folder: Path, name: str) -> Path:
+    path = _file_of(folder, name)
+    if path is None:
+        raise DataProblem(
+            f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set."
+        )
+    return path

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
-from peftbench.errors import DataProblem, nearest
+from peftbench.errors import DataProblem, UnknownName, nearest
 from peftbench.metrics._metric import Metric, RankMetric
+from peftbench.record import PUBLISHED
 from peftbench.seeding import rng
 from peftbench.tasks._answer import NoAnswer
 
@@ -36,14 +38,30 @@ class BadRow(ValueError):
         self.fix = fix
 
 
-class Source(Protocol):
+class Source(ABC):
     """Where the rows of a task come from."""
 
+    @abstractmethod
     def identity(self, data_root: str | None) -> str:
         """Names the exact rows: a hub commit, a hash of files, a generator."""
 
+    @abstractmethod
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split, in their order; `identity` is what was resolved when the run was planned."""
+
+    def with_test(self, split: str) -> Self:
+        """The same source evaluated on another of its splits; UnknownName where there is none of that name."""
+        raise UnknownName("split", split, ["test"], "this source")
+
+    def absent(self, data_root: str | None) -> str | None:
+        """Why there are no rows to be evaluated on; None when there are, or when only the hub knows."""
+        del data_root
+        return None
+
+    def trains_on_test(self, data_root: str | None) -> bool:
+        """Whether the rows to train on are official test rows, so that scores after training mean nothing."""
+        del data_root
+        return False
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,7 @@ class Task:
     `ask` raises `NoAnswer` for a row whose answer is not known; such rows are left out. `chance` is the headline of the
     best answer that does not look at the input, on a 0..1 scale. `group` is the collection a data set is known from.
     `published` holds the metrics of the published benchmark, headline first; they look at texts, not at what was read.
+    `published_test` names the split they were published for, where it is not the one that counts here.
     `specimen` holds two rows invented for this project, with the real column names; for a task without code two of its
     own, or none where nobody has seen any. Raise `version` when the prompt, the reading of answers or a metric changes.
     """
@@ -87,11 +106,26 @@ class Task:
     max_new_tokens: int = 8
     group: str = ""
     published: tuple[Metric | RankMetric, ...] = ()
+    published_test: str | None = None
 
     @property
     def headline(self) -> str:
         """The name of the metric that stands for the task."""
         return self.metrics[0].name
+
+    @property
+    def published_headline(self) -> str:
+        """The name of the published metric that stands for the task, empty where there is none."""
+        return PUBLISHED + self.published[0].name if self.published else ""
+
+    @property
+    def in_records(self) -> dict[str, Any]:
+        """What a record says of its task, by the names of its fields."""
+        return {"headline": self.headline, "published_headline": self.published_headline, "chance": self.chance}
+
+    def evaluated_on(self, split: str | None) -> Task:
+        """The task with another of its source's splits as `test`; None leaves it as it is."""
+        return self if split is None else replace(self, source=self.source.with_test(split))
 
 
 @dataclass(frozen=True)

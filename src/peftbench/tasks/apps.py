@@ -5,7 +5,7 @@ import json
 from peftbench.metrics import published
 from peftbench.metrics.code import CODE_BLEU
 from peftbench.tasks._answer import NoAnswer, code
-from peftbench.tasks._source import HubDataset
+from peftbench.tasks._source import HubDataset, parquet_branch
 from peftbench.tasks._task import Example, Row, Task
 
 
@@ -25,7 +25,14 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("codeparrot/apps", "all", mirror="apps", test="test"),
+    source=HubDataset(
+        "codeparrot/apps",
+        "all",
+        mirror="apps",
+        test="test",
+        sizes=(5_000, 5_000),
+        instead=(parquet_branch("codeparrot/apps", "all", test="test"),),
+    ),
     ask=ask,
     read=code,
     metrics=(CODE_BLEU,),

@@ -3,7 +3,7 @@
 from peftbench.metrics import published
 from peftbench.metrics.code import CODE_BLEU
 from peftbench.tasks._answer import code
-from peftbench.tasks._source import HubDataset
+from peftbench.tasks._source import HubDataset, parquet_branch
 from peftbench.tasks._task import Example, Row, Task
 
 
@@ -17,7 +17,14 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("neulab/conala", "curated", mirror="conala", test="test"),
+    source=HubDataset(
+        "neulab/conala",
+        "curated",
+        mirror="conala",
+        test="test",
+        sizes=(2_379, 500),
+        instead=(parquet_branch("neulab/conala", "curated", test="test"),),
+    ),
     ask=ask,
     read=code,
     metrics=(CODE_BLEU,),

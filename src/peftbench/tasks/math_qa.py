@@ -5,7 +5,7 @@ import re
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels, letter, options
-from peftbench.tasks._source import HubDataset
+from peftbench.tasks._source import HubDataset, Origin
 from peftbench.tasks._task import Example, Row, Task
 
 LABELS = Labels(names=("a", "b", "c", "d", "e"), words=("A", "B", "C", "D", "E"))
@@ -30,7 +30,14 @@ def _listed(text: str) -> str:
 
 
 TASK = Task(
-    source=HubDataset("allenai/math_qa", None, mirror="math_qa"),
+    source=HubDataset(
+        "allenai/math_qa",
+        None,
+        mirror="math_qa",
+        train_is_test=True,
+        sizes=(29_837, 4_475),
+        instead=(Origin("regisss/math_qa"),),
+    ),
     ask=ask,
     read=letter("ABCDE"),
     metrics=(ACCURACY, macro_f1(LABELS.words)),

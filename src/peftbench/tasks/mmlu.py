@@ -20,7 +20,7 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("cais/mmlu", "all", mirror="mmlu", train="auxiliary_train"),
+    source=HubDataset("cais/mmlu", "all", mirror="mmlu", train="auxiliary_train", train_is_test=True),
     ask=ask,
     read=letter("ABCD"),
     metrics=(ACCURACY, macro_f1(LABELS.words)),

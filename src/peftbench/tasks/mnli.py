@@ -21,11 +21,14 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("nyu-mll/glue", "mnli", mirror="mnli", test="validation_matched"),
+    source=HubDataset(
+        "nyu-mll/glue", "mnli", mirror="mnli", test="validation_matched", others=("validation_mismatched",)
+    ),
     ask=ask,
     read=LABELS.read,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
+    published_test="validation_mismatched",
     chance=0.35,
     category="natural language inference",
     group="GLUE",

@@ -20,7 +20,7 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("nyu-mll/glue", "mrpc", mirror="mrpc"),
+    source=HubDataset("nyu-mll/glue", "mrpc", mirror="mrpc", others=("test",)),
     ask=ask,
     read=LABELS.read,
     metrics=(f1("yes"), ACCURACY, macro_f1(LABELS.words)),

@@ -3,7 +3,7 @@
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels
-from peftbench.tasks._source import HubDataset
+from peftbench.tasks._source import HubDataset, Origin, parquet_branch
 from peftbench.tasks._task import Example, Row, Task
 
 LABELS = Labels(names=("solution1", "solution2"), words=("1", "2"))
@@ -20,7 +20,13 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("ybisk/piqa", None, mirror="piqa"),
+    source=HubDataset(
+        "ybisk/piqa",
+        "plain_text",
+        mirror="piqa",
+        sizes=(16_113, 1_838),
+        instead=(parquet_branch("ybisk/piqa", "plain_text"), Origin("baber/piqa")),
+    ),
     ask=ask,
     read=LABELS.read,
     metrics=(ACCURACY, macro_f1(LABELS.words)),

@@ -3,7 +3,7 @@
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels, letter, options
-from peftbench.tasks._source import HubDataset
+from peftbench.tasks._source import HubDataset, Origin
 from peftbench.tasks._task import Example, Row, Task
 
 LABELS = Labels(names=("1", "2", "3"), words=("A", "B", "C"))
@@ -20,7 +20,9 @@ def ask(row: Row) -> Example:
 
 
 TASK = Task(
-    source=HubDataset("allenai/social_i_qa", None, mirror="siqa"),
+    source=HubDataset(
+        "allenai/social_i_qa", None, mirror="siqa", sizes=(33_410, 1_954), instead=(Origin("lighteval/siqa"),)
+    ),
     ask=ask,
     read=letter("ABC"),
     metrics=(ACCURACY, macro_f1(LABELS.words)),

@@ -6,41 +6,12 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from peftbench.models._chat import Chat, Encoded, Message
 from peftbench.seeding import rng
 from peftbench.spec import TrainSpec
-from peftbench.tasks._task import Example, Item
-
-
-@dataclass(frozen=True)
-class Room:
-    """Tokens a prompt and its answer may take; `answer` of them are kept free for one yet to be written."""
-
-    total: int
-    answer: int | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """An item as token ids; `encoded` is None when it does not fit the context even without its body."""
-
-    item: Item
-    encoded: Encoded | None
-
-
-def ask(chat: Chat, items: Iterable[Item], room: Room) -> list[Question]:
-    """Encode items for a model."""
-    return [
-        Question(item, chat.encode(_message(item.example), item.example.target, room.total, room.answer))
-        for item in items
-    ]
-
-
-def _message(example: Example) -> Message:
-    return Message(example.instruction, example.body, example.question)
+from peftbench.tasks._task import Item
+from peftbench.training.questions import Question
 
 
 def split_validation(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:

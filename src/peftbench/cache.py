@@ -1,0 +1,12 @@
+"""Where things lie that were made once and can be made again: they may be removed at any time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder of one kind of thing, below `XDG_CACHE_HOME` where that is set; it need not exist."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "peftbench" / kind

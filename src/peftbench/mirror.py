@@ -1,0 +1,124 @@
+"""A mirror: one folder with the rows of data sets and the files of models, and a lock that says which bytes they are.
+
+    ROOT/peftbench.lock          where everything came from, and the checksum of every file
+    ROOT/sst2/train.jsonl.gz     a folder for each data set, a file for each split; `validation` is the evaluated one
+    ROOT/models/NAME/            the files of a model
+
+A mirror made by hand need not have a lock. In one that has it, what the lock names is used as long as no byte of it
+differs, and counts as what was fetched: the same run has the same id with a mirror and without.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from peftbench.errors import DataProblem
+from peftbench.spec import Value
+
+LOCK = "peftbench.lock"
+MODELS = "models"
+_FORMAT = 1
+# Fast, and small enough.
+_COMPRESSION = 6
+
+
+class Sum(Value):
+    """What is known of the bytes of a file."""
+
+    sha256: str
+    bytes: int = Field(ge=0)
+    rows_sha256: str | None = Field(default=None, description="of rows before compression, which differs by machine")
+
+
+class Locked(Value):
+    """A data set or a model of a mirror: its origin, and its files by their paths inside the mirror."""
+
+    origin: str = Field(description="hub id and commit, or package and version")
+    files: dict[str, Sum]
+
+
+class Lock(Value):
+    """What a mirror holds: data sets by their folder, models by the name they are asked for."""
+
+    format: int = _FORMAT
+    datasets: dict[str, Locked] = Field(default_factory=dict)
+    models: dict[str, Locked] = Field(default_factory=dict)
+
+
+def read_lock(root: Path) -> Lock:
+    """The lock of a mirror, an empty one where there is none.
+
+    Raises:
+        InvalidSpec, DataProblem: the lock cannot be read, or is of a later format.
+    """
+    path = root / LOCK
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Lock()
+    except (OSError, ValueError) as error:
+        raise DataProblem(f"{path} cannot be read: {error}.", "Fetch again: peftbench fetch") from error
+    if not isinstance(data, dict) or data.get("format") != _FORMAT:
+        raise DataProblem(f"{path} is no lock of format {_FORMAT}.", "Fetch again: peftbench fetch")
+    return Lock.parse(data, str(path))
+
+
+def write_lock(root: Path, lock: Lock) -> None:
+    """Put the lock in its place, whole or not at all."""
+    text = json.dumps(lock.model_dump(mode="json", exclude_none=True), indent=1, sort_keys=True) + "\n"
+    partial = root / f".{LOCK}.{os.getpid()}"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(root / LOCK)
+
+
+def verify(root: Path, locked: Locked, paths: Iterable[str] | None = None) -> None:
+    """Hold files against the lock: all, or some of its paths.
+
+    Raises:
+        DataProblem: a file is missing, or is another one.
+    """
+    for path in locked.files if paths is None else paths:
+        wanted = locked.files.get(path)
+        if wanted is None:
+            raise DataProblem(f"{root / path} is not in {LOCK}.", "Fetch it: peftbench fetch")
+        if not (root / path).is_file():
+            raise DataProblem(f"There is no {root / path}, which {LOCK} names.", "Fetch again: peftbench fetch")
+        if checksum(root / path) != wanted.sha256:
+            raise DataProblem(
+                f"{root / path} is not the file that {LOCK} names: its checksum differs.",
+                "Fetch again (peftbench fetch), or remove the lock to use the file as it is.",
+            )
+
+
+def model_folder(name: str) -> str:
+    """The folder of a model inside a mirror."""
+    return f"{MODELS}/{name.replace('/', '--')}"
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Sum:
+    """Write rows as JSON lines, gzipped, whole or not at all; equal rows give an equal `rows_sha256`."""
+    digest = hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    # Neither name nor time in the header: the same rows are the same bytes.
+    with partial.open("wb") as raw, gzip.GzipFile("", "wb", _COMPRESSION, raw, mtime=0) as packed:
+        for row in rows:
+            line = json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"
+            digest.update(line)
+            packed.write(line)
+    partial.replace(path)
+    return Sum(sha256=checksum(path), bytes=path.stat().st_size, rows_sha256=digest.hexdigest())
