@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from peftbench.spec import RunSpec
     from peftbench.store import State, Store
 
+# Tasks that are named where several are set aside for one reason.
+_NAMED = 3
 _MARKS: Mapping[State, str] = {
     "done": "[green]done[/]",
     "failed": "[red]failed[/]",
@@ -103,12 +105,23 @@ class Display:
 
 def plan_summary(plan: Plan, todo: int) -> str:
     """One line: how many runs, how many are left, what is set aside."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for item in plan.set_aside:
+        groups.setdefault((item.model, item.method, item.reason), []).append(item.task)
     aside = "".join(
-        f"\nSet aside: {item.task} × {item.model} × {item.method}: {item.reason}." for item in plan.set_aside
+        f"\nSet aside: {_some(tasks)} × {model} × {method}: {reason}."
+        for (model, method, reason), tasks in groups.items()
     )
     again = f" {plural(plan.repeated, 'more')} would be equal to one of them." if plan.repeated else ""
     mark = _marked(run.spec for run in plan.runs)
-    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}, {todo} to do.{again}{mark}{aside}"
+    trained = sum(run.spec.train is not None for run in plan.runs)
+    of_them = f" ({trained} with training)" if 0 < trained < len(plan.runs) else ""
+    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}{of_them}, {todo} to do.{again}{mark}{aside}"
+
+
+def _some(tasks: Sequence[str]) -> str:
+    """A few tasks by name, more by number."""
+    return ", ".join(tasks) if len(tasks) <= _NAMED else f"{', '.join(tasks[:_NAMED])} and {len(tasks) - _NAMED} more"
 
 
 def _marked(specs: Iterable[RunSpec]) -> str:
