@@ -482,7 +482,10 @@ def test_any_fault_is_caught_only_where_it_becomes_something() -> None:
 
 # ---- the torch-free half -------------------------------------------------------------------------------------------
 
-BLOCKED = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "huggingface_hub")
+BLOCKED = (
+    *("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "huggingface_hub"),
+    *("pyarrow", "pandas"),
+)
 BLOCKER = f"""
 import sys
 
@@ -498,7 +501,8 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show", "suites._read"):
+for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show", "suites._read",
+             "tasks._yaml"):
     importlib.import_module(f"peftbench.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

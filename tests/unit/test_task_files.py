@@ -206,6 +206,12 @@ def test_a_row_that_cannot_be_asked_is_a_sentence(row: dict[str, Any], words: st
     assert words.replace("Did you mean 'text'?", "Did you mean 'tekst'?") in str(caught.value)
 
 
+def test_of_many_labels_the_first_are_named(folder: Path) -> None:
+    task = _without_files(folder, [f"word{place}" for place in range(20)])
+    with pytest.raises(DataProblem, match=r"not declared \('word0', .*, 'word7', 12 more\)\."):
+        items(task, [(0, {"text": "x", "label": "word20"})], "test")
+
+
 def test_a_target_that_cannot_be_read_is_told(folder: Path) -> None:
     task = load(folder, "labels", answer="number", target="{more.n}")
     with pytest.raises(
@@ -398,6 +404,7 @@ def test_a_constant_answer_above_the_chance_level_is_found(folder: Path) -> None
 
 NUMBERS = {"answer": "number", "target": "{more.n}"}
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "suite": ("", {"methods": ["lora"]}, "mine.yaml is a suite, not a task. See what it would do: peftbench plan"),
     "unknown key": ("", {"boddy": "x"}, "Unknown key 'boddy' in mine.yaml. Did you mean 'body'?"),
     "no target": ("target", {}, "mine.yaml: target is missing."),
     "no train": ("train", {}, "mine.yaml: train is missing. Name a file of rows"),
