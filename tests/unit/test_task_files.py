@@ -165,6 +165,7 @@ def test_words_are_read_like_those_of_any_task(folder: Path) -> None:
         ({1: "bad", 2: "bad", 3: "good"}, {"label": 2}, "bad"),
         ({0.5: "half", 1: "all"}, {"label": 0.5}, "half"),
         (["good", "bad"], {"label": "bad"}, "bad"),
+        ({" a": "good", "b ": "bad"}, {"label": "b"}, "bad"),
         ([1, 2, 3], {"label": 3}, "3"),
         ({0: 0, 1: True}, {"label": 1}, "true"),
     ],
@@ -389,6 +390,16 @@ def test_a_task_without_code_keeps_the_promises_of_a_task(changes: dict[str, Any
     assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
 
 
+@pytest.mark.parametrize("test", ["test.jsonl", 0.5])
+def test_a_check_asks_every_row(test: str | float, folder: Path) -> None:
+    rows = [{"text": f"word {place}", "label": place % 2} for place in range(2000)]
+    (folder / "train.jsonl").write_text(lines([*rows, {"text": "odd", "label": 7}]))
+    load(folder, test=test)
+    (failed,) = [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+    assert failed.name == "rows"
+    assert "train.jsonl, row 2001: the label '7' is not declared" in failed.detail
+
+
 def test_a_constant_answer_above_the_chance_level_is_found(folder: Path) -> None:
     rows = [{"id": place, "text": f"word {place}", "label": int(place < 5)} for place in range(100)]
     (folder / "test.jsonl").write_text(lines(rows))
@@ -440,7 +451,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         "mine.yaml, body: {tekst} is no column of train.jsonl, which has: id, label, more, text. Did you mean {text}?",
     ),
     "unknown part": ("", {"group": "{more.m}"}, "mine.yaml, group: {more.m} is no column of train.jsonl"),
-    "number of a list": ("", {"question": "{more.by.9}"}, "{more.by.9} is no column of train.jsonl"),
+    "number of a list": ("", {"question": "{more.by.2}"}, "{more.by.2} is no column of train.jsonl"),
     "attribute": ("", {"body": "{text.upper}"}, "{text.upper} is no column of train.jsonl"),
     "call": ("", {"body": "{text.upper()}"}, "{text.upper()} is no column of train.jsonl"),
     "format": ("", {"body": "{text!r:>9}"}, "{text!r:>9} is no column of train.jsonl"),
