@@ -488,7 +488,10 @@ def test_any_fault_is_caught_only_where_it_becomes_something() -> None:
 
 # ---- the torch-free half -------------------------------------------------------------------------------------------
 
-BLOCKED = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "huggingface_hub")
+BLOCKED = (
+    *("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "huggingface_hub"),
+    *("pyarrow", "pandas"),
+)
 BLOCKER = f"""
 import sys
 
@@ -506,7 +509,7 @@ from peftbench import registry
 
 for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show"):
     importlib.import_module(f"peftbench.{name}")
-for name in ("suites._read", "fetch.packages"):
+for name in ("suites._read", "tasks._yaml", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

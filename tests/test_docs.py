@@ -1,7 +1,8 @@
 """The docs run: every fenced `bash` and `python` block of README and docs is executed, page by page, in order.
 
 Blocks that call `make` are what CI itself calls; here their targets have to exist. Blocks marked `bash shared` need the
-real data beside the project and are run with small numbers.
+real data beside the project and are run with small numbers. A `yaml` or `text` block with the name of a file is written
+to that file.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def script(page: list[Block]) -> str:
     for block in page:
         if block.language == "python":
             parts.append(f"python - <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
+        elif block.language in {"yaml", "text"} and block.marks:
+            parts.append(f"cat > {block.marks[0]} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
         elif block.language == "bash" and not _calls_make(block):
             parts.append(_small(block.text) if "shared" in block.marks else block.text)
     return "\n".join(parts)
@@ -102,3 +105,12 @@ def test_a_broken_block_is_found() -> None:
     page = blocks("```bash\npeftbench show task nowhere\n```\n")
     done = subprocess.run(["bash", "-c", script(page)], capture_output=True, check=False)
     assert done.returncode != 0
+
+
+def test_a_block_with_a_name_is_that_file(tmp_path: Path) -> None:
+    page = blocks(
+        "```yaml\na: 1\n```\n```yaml one.yaml\na: '{x}$y'\n```\n```text two.csv\na\n```\n```bash\nls > found\n```\n"
+    )
+    subprocess.run(["bash", "-c", script(page)], cwd=tmp_path, check=True)
+    assert (tmp_path / "one.yaml").read_text() == "a: '{x}$y'\n"
+    assert (tmp_path / "found").read_text().split() == ["found", "one.yaml", "two.csv"]

@@ -73,8 +73,9 @@ def _full_names(cls: type[Value], data: Mapping[str, Any], where: str) -> dict[s
 
 
 def _explain(error: ValidationError, cls: type[Value], where: str) -> Exception:
-    """The first problem pydantic found, as a sentence."""
-    first = error.errors()[0]
+    """The first problem pydantic found, as a sentence; a key that is not known may be what another one lacks."""
+    found = error.errors()
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     path = ".".join(str(part) for part in first["loc"] if not _is_union_branch(part))
     if first["type"] == "extra_forbidden":
         owner = _owner(cls, first["loc"][:-1])

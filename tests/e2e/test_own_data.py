@@ -238,8 +238,9 @@ def test_other_rows_are_another_run_and_the_same_rows_elsewhere_are_not(tmp_path
 
 
 def test_a_new_task_without_code_works_as_it_is(tmp_path: Path) -> None:
-    assert "mine.yaml and mine.csv" in peftbench("new", "task", "mine.yaml", folder=tmp_path).out
-    assert peftbench("check", "mine.yaml", folder=tmp_path).code == 0
+    for name in ("mine.yaml", "other.yml"):
+        assert f"{name} and {name[:-4].rstrip('.')}.csv" in peftbench("new", "task", name, folder=tmp_path).out
+        assert peftbench("check", name, folder=tmp_path).code == 0
     assert json.loads(peftbench("show", "task", "mine.yaml", folder=tmp_path).out)["metrics"] == [
         "accuracy",
         "macro_f1",

@@ -197,6 +197,18 @@ def test_damaged_files(content: bytes, suffix: str, words: str, tmp_path: Path) 
     assert caught.value.fix
 
 
+def test_columns_of_a_mirror_keep_the_place_of_their_row(tmp_path: Path) -> None:
+    own = dataclasses.replace(HUB, mirror_columns={"text": "{a}"})
+    root = mirror(tmp_path, test=b'\n{"a": " x "}\n{"b": 2}\n')
+    with pytest.raises(DataProblem, match=r"validation\.jsonl, row 2 \(line 3\) has no column 'a'; it has: b\."):
+        own.rows("test", root, own.identity(root))
+    mirror(tmp_path, test=b'\n{"a": " x "}\n')
+    (row,) = own.rows("test", root, own.identity(root))
+    assert row == {"text": "x"}
+    with pytest.raises(DataProblem, match=r"validation\.jsonl, row 1 \(line 2\) has no column 'label'"):
+        items(TASK, [(0, row)], "test")
+
+
 def test_a_mirror_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataProblem, match=r"There is no .*train.jsonl.gz") as caught:
         HUB.identity(str(tmp_path))

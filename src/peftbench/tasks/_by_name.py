@@ -141,7 +141,7 @@ def _refuse_unreadable(words: Sequence[str], read: Reader, where: str) -> None:
         twin = next((other for other in words if other != word and other.casefold() == word.casefold()), None)
         if twin is not None:
             raise InvalidSpec(f"{where}, labels: {word!r} and {twin!r} differ in case alone.", "Take other words.")
-        if read(word) != word:
+        if not word or read(word) != word:
             raise InvalidSpec(
                 f"{where}, labels: the word {word!r} cannot be read back.", "Let it begin with a letter or a digit."
             )

@@ -28,6 +28,8 @@ ASKED = ("instruction", "body", "question")
 PATTERNS = (*ASKED, "target", "group")
 # The specimen is looked for among the first rows, however long the file.
 FIRST = 1000
+# Labels that a sentence names.
+_LISTED = 8
 
 
 class HubFile(Value):
@@ -42,7 +44,7 @@ class HubFile(Value):
 
 
 class TaskFile(Value):
-    """A task without code."""
+    """One question, asked of every row of one's own files or of a data set of the hub; a pattern holds `{column}`s."""
 
     aliases: ClassVar[Mapping[str, str]] = {"license": "licence"}
 
@@ -55,19 +57,25 @@ class TaskFile(Value):
     question: str = Field(default="", description="pattern: what stands below the body and is never cut")
     target: str = Field(description="pattern: the right answer, or the value that `labels` turns into it")
     labels: dict[str, str | None] | None = Field(
-        default=None, description="word of the answer for each value; null leaves such rows out; a list of words"
+        default=None,
+        description="word of the answer for each value of the target, null to leave rows out; or a list of words",
     )
     answer: Entry | None = Field(
         default=None, description="label, line, text, number or code; label where there are labels, else text"
     )
     metrics: tuple[Entry, ...] = Field(default=(), description="the first is the headline")
     chance: float | None = Field(
-        default=None, ge=0, lt=1, description="headline of the best answer that ignores the row; from the labels"
+        default=None,
+        ge=0,
+        lt=1,
+        description="headline of the best answer that ignores the row; follows from the labels",
     )
     group: str = Field(default="", description="pattern: rows with the same text are not independent")
     id: str | None = Field(default=None, description="column that tells rows apart: an id twice in a file is refused")
     max_new_tokens: int | None = Field(default=None, ge=1, description="by the kind of answer when absent")
-    specimen: tuple[Settings, ...] = Field(default=(), description="two example rows; the first two when absent")
+    specimen: tuple[Settings, ...] = Field(
+        default=(), description="two rows that show the task; from the file to train on when absent"
+    )
     category: str = Field(default="own data", min_length=1)
     licence: str = Field(default="not stated", min_length=1)
     citation: str = Field(default="not stated", min_length=1)
@@ -124,7 +132,8 @@ class Ask:
                 raise BadRow(f"the target {text!r} is no {self.answers.name} that can be read", remedy)
             return text
         if text not in self.labels:
-            declared = ", ".join(map(repr, self.labels))
+            known = [repr(label) for label in self.labels]
+            declared = ", ".join(known if len(known) <= _LISTED else [*known[:_LISTED], f"{len(known) - _LISTED} more"])
             remedy = f"Mend or remove the row, or declare it in {self.where}: labels: {{{json.dumps(text)}: WORD}}"
             raise BadRow(f"the label {text!r} is not declared ({declared})", remedy)
         word = self.labels[text]
@@ -147,7 +156,10 @@ def read_member(path: Path) -> tuple[Task, str]:
             that its rows do not have.
     """
     where = str(path)
-    asked = TaskFile.parse(_with_plain_labels(read_yaml(path), where), where)
+    said = read_yaml(path)
+    if said.keys() & {"tasks", "models", "methods"}:
+        raise InvalidSpec(f"{where} is a suite, not a task.", f"See what it would do: peftbench plan {where}")
+    asked = TaskFile.parse(_with_plain_labels(said, where), where)
     ask = _ask(asked, where)
     metrics = metrics_by_name(asked.metrics, ask.answers, where)
     source, first = _source(asked, ask, path)

@@ -21,7 +21,7 @@ from peftbench.testing.check import Check, Probe, examine, refused
 # What a model may well write; a reader reads it or answers None, it never raises.
 NOISE = ("", " ", "\n\n", "####", "#### ", "...", "as an AI, I cannot", "7,7,7.7.7", "\u00bd \u2603 \ufffd", "x" * 5000)
 
-# Rows that a constant answer is tried on, and how many of those there may be: beyond that answers are free texts.
+# Rows that constant answers are tried on, and how many answers there may be: beyond that they are free texts.
 _ENOUGH = 2000
 _MOST_ANSWERS = 50
 
@@ -213,7 +213,7 @@ def _constant(subject: _Subject) -> str | None:
     asked = items(task, ((number, rows[number]) for number in sample(len(rows), _ENOUGH)), "test")
     references = [item.references for item in asked]
     answers = sorted({right[0] for right in references})
-    if len(answers) > _MOST_ANSWERS:
+    if len(answers) > min(_MOST_ANSWERS, len(references) / 2):
         return None
     scores = {answer: _over(task.metrics[0], [answer] * len(references), references) for answer in answers}
     best = max(scores, key=scores.__getitem__)
