@@ -23,7 +23,7 @@ ROOT = Path(peftbench.__file__).parent
 RANKS: Mapping[str, int] = {
     **dict.fromkeys(("errors", "seeding", "_version"), 0),
     **dict.fromkeys(("spec", "record", "progress"), 1),
-    **dict.fromkeys(("registry", "store", "metrics", "hub", "environment"), 2),
+    **dict.fromkeys(("registry", "store", "metrics", "hub", "environment", "near_duplicates"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
     **dict.fromkeys(("runner", "stages", "plan", "scoring"), 5),
