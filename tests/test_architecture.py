@@ -26,7 +26,7 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("registry", "store", "metrics", "hub", "environment", "near_duplicates"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
-    **dict.fromkeys(("runner", "stages", "plan", "scoring"), 5),
+    **dict.fromkeys(("runner", "stages", "plan", "scoring", "card"), 5),
     **dict.fromkeys(("executors", "search", "report"), 6),
     **dict.fromkeys(("testing", "verbs", "catalogue", "show"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
@@ -498,7 +498,7 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show", "suites._read"):
+for name in "cli plan spec record store registry verbs catalogue show card suites._read".split():
     importlib.import_module(f"peftbench.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
