@@ -28,7 +28,7 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
     **dict.fromkeys(("runner", "stages", "plan", "scoring", "card"), 5),
     **dict.fromkeys(("executors", "search", "report"), 6),
-    **dict.fromkeys(("testing", "verbs", "catalogue", "show"), 7),
+    **dict.fromkeys(("testing", "verbs", "catalogue", "show", "show_card"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
 }
 # The package itself hands out names of every rank on first use; nothing inside imports through it.
@@ -498,7 +498,7 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in "cli plan spec record store registry verbs catalogue show card suites._read".split():
+for name in "cli plan spec record store registry verbs catalogue show card show_card suites._read".split():
     importlib.import_module(f"peftbench.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
