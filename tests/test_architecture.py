@@ -23,12 +23,12 @@ ROOT = Path(peftbench.__file__).parent
 RANKS: Mapping[str, int] = {
     **dict.fromkeys(("errors", "seeding", "_version"), 0),
     **dict.fromkeys(("spec", "record", "progress", "cache", "strict_yaml"), 1),
-    **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment"), 2),
+    **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment", "near_duplicates"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
-    **dict.fromkeys(("runner", "stages", "plan", "scoring"), 5),
+    **dict.fromkeys(("runner", "stages", "plan", "scoring", "card"), 5),
     **dict.fromkeys(("executors", "search", "report", "fetch"), 6),
-    **dict.fromkeys(("testing", "verbs", "catalogue", "show"), 7),
+    **dict.fromkeys(("testing", "verbs", "catalogue", "show", "show_card"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
 }
 # The package itself hands out names of every rank on first use; nothing inside imports through it.
@@ -507,7 +507,7 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in ("cli", "plan", "spec", "record", "store", "registry", "verbs", "catalogue", "show"):
+for name in "cli plan spec record store registry verbs catalogue show card show_card".split():
     importlib.import_module(f"peftbench.{name}")
 for name in ("suites._read", "tasks._yaml", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")

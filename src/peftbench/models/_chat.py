@@ -83,14 +83,18 @@ class Chat:
         shorter = self._cut(message, len(prompt) - budget, budget)
         return None if shorter is None else Encoded(shorter, answer_ids, cut=True)
 
+    def prompt(self, message: Message) -> str:
+        """What the model reads up to the place where the answer starts; without a template, less the start token."""
+        if self._template:
+            return self._render([{"role": "user", "content": message.text}], prompt=True)
+        return message.text + "\nAnswer:\n"
+
     def prompt_ids(self, message: Message) -> tuple[int, ...]:
         """Ids up to the place where the answer starts."""
-        if self._template:
-            # The template writes its own beginning-of-sequence token, so the tokenizer must not write a second one.
-            return self._ids(self._render([{"role": "user", "content": message.text}], prompt=True))
-        begin = self._tokenizer.bos_token_id
+        # A template writes its own beginning-of-sequence token, so that no second one may come before it.
+        begin = None if self._template else self._tokenizer.bos_token_id
         start = () if begin is None else (begin,)
-        return (*start, *self._ids(message.text + "\nAnswer:\n"))
+        return (*start, *self._ids(self.prompt(message)))
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, without special tokens and surrounding space."""

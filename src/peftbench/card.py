@@ -1,0 +1,324 @@
+"""The card of a data set: where it comes from, what is in it, how long it is, and what its splits have in common."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice, product
+from typing import NamedTuple
+
+from pydantic import Field
+
+from peftbench import registry
+from peftbench.errors import DataProblem, MissingExtra
+from peftbench.models._chat import Chat, Message
+from peftbench.models._facts import find
+from peftbench.models._tokenizer import chat_of
+from peftbench.near_duplicates import JACCARD, WORDS, similar_pairs
+from peftbench.registry import Member
+from peftbench.spec import Value
+from peftbench.tasks._source import Files, Generated, HubDataset
+from peftbench.tasks._task import Example, Item, Row, Source, Split, Task, items, sample
+
+SPLITS: tuple[Split, Split] = ("train", "test")
+# Answers are classes when there are at most so many, and twice as many questions.
+_FEW = 20
+# Questions of a split whose tokens are counted, and pairs of questions that are named.
+_COUNTED = 2000
+_NAMED = 3
+_NO_LIMIT = 1 << 40
+
+
+class Origin(Value):
+    """Where rows come from: a data set of the hub, files, a generator. `mirror` is a folder below the data root."""
+
+    place: str
+    train: str
+    test: str
+    mirror: str | None = None
+
+
+class Percentiles(Value):
+    """Lengths that 5, 50 and 95 of 100 questions do not exceed (the nearest rank), and the greatest."""
+
+    percent_5: int
+    median: int
+    percent_95: int
+    longest: int
+
+
+class Lengths(Value):
+    """How long prompts and answers are, over `questions` of the split."""
+
+    questions: int
+    prompt: Percentiles
+    answer: Percentiles
+
+
+class Repeats(Value):
+    """Questions that were asked before: earlier in their split, or those of test in train.
+
+    `exact` are so word for word; `other_answer` are those of them with an answer that none of the former has; `near`
+    are alike in another wording, rows of one group aside.
+    """
+
+    exact: int
+    other_answer: int
+    near: int
+
+
+class NearPair(Value):
+    """A question of test and the one of train that is most like it, by split and row number."""
+
+    test: str
+    train: str
+    jaccard: float
+
+
+class Overlap(Value):
+    """What test has in common with train; `grouped` questions of test belong to `groups` that train has as well."""
+
+    repeats: Repeats
+    groups: int
+    grouped: int
+    pairs: tuple[NearPair, ...] = Field(description="the closest of those that are near")
+
+
+class SplitCard(Value):
+    """One split. Rows whose answer is hidden are no questions; `answers` counts the classes, where there are some."""
+
+    rows: int
+    hidden: int
+    questions: int
+    groups: int = Field(description="questions that share a passage are one group")
+    answers: dict[str, int] | None
+    characters: Lengths | None
+    tokens: Lengths | None
+    repeats: Repeats
+
+
+class Specimen(Value):
+    """An invented row as a question, and its answer."""
+
+    prompt: str
+    answer: str
+
+
+class TaskCard(Value):
+    """All that is said of a data set. Without rows there are no splits, and `missing` says why and what to do."""
+
+    name: str
+    about: str
+    version: int
+    category: str
+    group: str
+    licence: str
+    citation: str
+    headline: str
+    chance: float
+    metrics: tuple[str, ...]
+    published: tuple[str, ...]
+    origin: Origin
+    model: str | None = Field(description="whose tokens are counted; its chat template is in the prompts")
+    specimens: tuple[Specimen, ...]
+    data: str | None = Field(default=None, description="names the exact rows")
+    splits: dict[str, SplitCard] = Field(default_factory=dict)
+    overlap: Overlap | None = None
+    missing: str = ""
+    near_words: int = Field(default=WORDS, description="words of a shingle")
+    near_jaccard: float = Field(default=JACCARD, description="questions are near from here on")
+
+
+def task_card(task: str, data_root: str | None = None, model: str | None = None) -> TaskCard:
+    """The card of a task by name or file; `model` (embedded, a folder or a hub id) is whose tokens are counted.
+
+    Rows come from the mirror in `data_root`, else from where the task takes them; when they cannot be had from there,
+    the card does without.
+
+    Raises:
+        UsageError: no such task or model, a broken row, or a data root without the rows.
+    """
+    member = registry.load("tasks", task)
+    facts = None if model is None else find(model)
+    chat = None if facts is None else chat_of(facts)
+    card = _without_rows(member, chat, None if facts is None else facts.name)
+    source: Source = member.value.source
+    try:
+        data = source.identity(data_root)
+        rows = {split: source.rows(split, data_root, data) for split in SPLITS}
+    except (DataProblem, MissingExtra) as error:
+        if data_root is not None:
+            raise
+        return card.model_copy(update={"missing": str(error)})
+    return card.model_copy(update={"data": data, **_over_rows(member.value, rows, chat)})
+
+
+def _without_rows(member: Member, chat: Chat | None, model: str | None) -> TaskCard:
+    task: Task = member.value
+    return TaskCard(
+        name=member.name,
+        about=member.about,
+        version=task.version,
+        category=task.category,
+        group=task.group,
+        licence=task.licence,
+        citation=task.citation,
+        headline=task.headline,
+        chance=task.chance,
+        metrics=tuple(metric.name for metric in task.metrics),
+        published=tuple(metric.name for metric in task.published),
+        origin=_origin(task.source),
+        specimens=tuple(_specimen(task, row, chat) for row in task.specimen),
+        model=model,
+    )
+
+
+def _origin(source: Source) -> Origin:
+    if isinstance(source, HubDataset):
+        subset = f", subset {source.subset}" if source.subset else ""
+        return Origin(place=source.id + subset, train=source.train, test=source.test, mirror=source.mirror)
+    if isinstance(source, Files):
+        return Origin(place="files", train=str(source.train), test=str(source.test))
+    place = "generated by the task" if isinstance(source, Generated) else type(source).__name__
+    return Origin(place=place, train="train", test="test")
+
+
+def _specimen(task: Task, row: Row, chat: Chat | None) -> Specimen:
+    message, answer = _message(task.ask(row)), task.ask(row).target
+    return Specimen(prompt=message.text if chat is None else chat.prompt(message), answer=answer)
+
+
+def _message(example: Example) -> Message:
+    return Message(example.instruction, example.body, example.question)
+
+
+def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | None) -> dict[str, object]:
+    """The parts of a card that rows tell."""
+    asked = {split: items(task, enumerate(rows[split]), split) for split in SPLITS}
+    classes = _classes([*asked["train"], *asked["test"]])
+    near = _near_pairs(asked)
+    splits = {
+        split: SplitCard(
+            rows=len(rows[split]),
+            hidden=len(rows[split]) - len(asked[split]),
+            questions=len(asked[split]),
+            groups=len({item.group for item in asked[split]}),
+            answers=_counted(classes, asked[split]),
+            characters=_characters(asked[split]),
+            tokens=None if chat is None else _tokens(asked[split], chat),
+            repeats=_within(asked[split], near[split, split]),
+        )
+        for split in SPLITS
+    }
+    return {"splits": splits, "overlap": _overlap(asked["train"], asked["test"], near["train", "test"])}
+
+
+# ---- answers and lengths -------------------------------------------------------------------------------------------
+
+
+def _classes(asked: Sequence[Item]) -> list[str]:
+    """The answers there are, the most frequent first, where they are few enough to be classes."""
+    counts = Counter(item.references[0] for item in asked)
+    few = len(counts) <= min(_FEW, len(asked) // 2)
+    return sorted(counts, key=lambda answer: (-counts[answer], answer)) if few else []
+
+
+def _counted(classes: Sequence[str], asked: Sequence[Item]) -> dict[str, int] | None:
+    counts = Counter(item.references[0] for item in asked)
+    return {answer: counts[answer] for answer in classes} if classes else None
+
+
+def _characters(asked: Sequence[Item]) -> Lengths | None:
+    return _lengths([(len(_text(item)), len(item.example.target)) for item in asked])
+
+
+def _tokens(asked: Sequence[Item], chat: Chat) -> Lengths | None:
+    """In tokens as a run has them before anything is cut: template and end token included. Over a sample of many."""
+    chosen = (asked[place].example for place in sample(len(asked), _COUNTED))
+    encoded = (chat.encode(_message(example), example.target, room=_NO_LIMIT) for example in chosen)
+    return _lengths([(len(each.prompt), len(each.answer)) for each in encoded if each is not None])
+
+
+def _lengths(lengths: Sequence[tuple[int, int]]) -> Lengths | None:
+    if not lengths:
+        return None
+    prompt, answer = (_percentiles(column) for column in zip(*lengths, strict=True))
+    return Lengths(questions=len(lengths), prompt=prompt, answer=answer)
+
+
+def _percentiles(numbers: Sequence[int]) -> Percentiles:
+    ordered = sorted(numbers)
+    low, middle, high = (ordered[math.ceil(share * len(ordered) / 100) - 1] for share in (5, 50, 95))
+    return Percentiles(percent_5=low, median=middle, percent_95=high, longest=ordered[-1])
+
+
+# ---- what was asked before -----------------------------------------------------------------------------------------
+
+
+def _text(item: Item) -> str:
+    return _message(item.example).text
+
+
+class _Near(NamedTuple):
+    """Two questions that are alike, the one that comes first in the data before the other, and their Jaccard index."""
+
+    before: Item
+    after: Item
+    jaccard: float
+
+
+def _near_pairs(asked: Mapping[Split, Sequence[Item]]) -> dict[tuple[Split, Split], list[_Near]]:
+    """Questions of different groups that are alike, by their splits, train before test; each text once a split.
+
+    The instruction does not count: it is the same everywhere.
+    """
+    first: dict[tuple[Split, str], Item] = {}
+    for split in SPLITS:
+        for item in asked[split]:
+            first.setdefault((split, _text(item)), item)
+    split_of, found = [split for split, _ in first], list(first.values())
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in found))}
+    texts = [f"{item.example.body}\n{item.example.question}" for item in found]
+    near: dict[tuple[Split, Split], list[_Near]] = {pair: [] for pair in product(SPLITS, SPLITS)}
+    for one, other, jaccard in similar_pairs(texts, groups=[numbers[item.group] for item in found]):
+        near[split_of[one], split_of[other]].append(_Near(found[one], found[other], jaccard))
+    return near
+
+
+def _within(asked: Sequence[Item], near: Sequence[_Near]) -> Repeats:
+    """What a split repeats of itself."""
+    known: dict[str, set[str]] = {}
+    exact = other = 0
+    for item in asked:
+        before = known.setdefault(_text(item), set())
+        exact += bool(before)
+        other += bool(before) and before.isdisjoint(item.references)
+        before.update(item.references)
+    return Repeats(exact=exact, other_answer=other, near=len({_text(pair.after) for pair in near}))
+
+
+def _overlap(train: Sequence[Item], test: Sequence[Item], near: Sequence[_Near]) -> Overlap:
+    """What test repeats of train."""
+    known: dict[str, set[str]] = {}
+    for item in train:
+        known.setdefault(_text(item), set()).update(item.references)
+    exact = [item for item in test if _text(item) in known]
+    closest: dict[str, _Near] = {}
+    for pair in sorted(near, key=lambda pair: -pair.jaccard):
+        if _text(pair.after) not in known:
+            closest.setdefault(_text(pair.after), pair)
+    groups = {item.group for item in train} & {item.group for item in test}
+    return Overlap(
+        repeats=Repeats(
+            exact=len(exact),
+            other_answer=sum(known[_text(item)].isdisjoint(item.references) for item in exact),
+            near=sum(_text(item) in closest for item in test),
+        ),
+        groups=len(groups),
+        grouped=sum(item.group in groups for item in test),
+        pairs=tuple(
+            NearPair(test=pair.after.id, train=pair.before.id, jaccard=pair.jaccard)
+            for pair in islice(closest.values(), _NAMED)
+        ),
+    )
