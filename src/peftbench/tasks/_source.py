@@ -111,8 +111,22 @@ class HubDataset(Source):
         if self.mirror not in lock.datasets:
             return _files_identity(*files)
         locked = lock.datasets[self.mirror]
+        self.check_origin(locked.origin, root / self.mirror)
         verify(root, locked, [str(file.relative_to(root).as_posix()) for file in files])
         return locked.origin
+
+    def check_origin(self, origin: str, folder: Path) -> None:
+        """Hold what a lock says of a folder against where the rows are on the hub.
+
+        Raises:
+            DataProblem: the folder holds another data set of the hub.
+        """
+        name = origin.removeprefix("hub:").rpartition("@")[0]
+        if origin.startswith("hub:") and name not in {one.name for one in self.origins}:
+            raise DataProblem(
+                f"{folder} holds {name}, and not {self.origins[0].name}.",
+                "Give the task another `mirror`, or name another folder.",
+            )
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split.
