@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from peftbench.errors import DataProblem, ModelProblem
+from peftbench.errors import DataProblem
 from peftbench.spec import Value
 
 LOCK = "peftbench.lock"
@@ -47,7 +47,7 @@ class Locked(Value):
     """A data set or a model of a mirror: its origin, and its files by their paths inside the mirror."""
 
     origin: str = Field(description="hub id and commit, or package and version")
-    revision: str | None = Field(default=None, description="branch or tag that a model was asked for by")
+    revision: str | None = Field(default=None, description="branch or tag that it was asked for by")
     files: dict[str, Sum]
 
     @property
@@ -56,14 +56,14 @@ class Locked(Value):
         return self.origin.rpartition("@")[2] if self.origin.startswith("hub:") else None
 
     def check_revision(self, name: str, revision: str | None) -> None:
-        """Hold what a model is asked for by against what was fetched; without a revision it is whatever was fetched.
+        """Hold what is asked for against what was fetched; without a revision it is whatever was fetched.
 
         Raises:
-            ModelProblem: it is asked for at another revision.
+            DataProblem: it is asked for at another revision.
         """
         if revision not in {None, self.commit, self.revision}:
             at = f" at {self.commit}" if self.commit else ""
-            raise ModelProblem(
+            raise DataProblem(
                 f"The mirror holds {name}{at}, not at {revision!r}.",
                 "Leave `revision` away, or fetch it into a folder of its own: peftbench fetch",
             )

@@ -409,7 +409,7 @@ def test_a_model_is_held_at_the_revision_it_was_asked_for(tmp_path: Path) -> Non
         assert [one.was_there for one in fetch(at(same), tmp_path, place)] == [True]
         assert find(MODEL, same, str(tmp_path)).revision == place.commit
     for wrong in (lambda: fetch(at("v2"), tmp_path, place), lambda: find(MODEL, "v2", str(tmp_path))):
-        with pytest.raises(ModelProblem, match=f"holds {MODEL} at {place.commit}, not at 'v2'"):
+        with pytest.raises(DataProblem, match=f"holds {MODEL} at {place.commit}, not at 'v2'"):
             wrong()
     assert len(place.asked) == 1
     fetch(at("v2"), tmp_path, place, update=True)
@@ -418,6 +418,26 @@ def test_a_model_is_held_at_the_revision_it_was_asked_for(tmp_path: Path) -> Non
     (tmp_path / "models/owner--small/config.json").unlink()
     fetch(at(None), tmp_path, place)
     assert find(MODEL, "v2", str(tmp_path)).revision == place.commit
+
+
+def test_a_data_set_is_held_at_the_revision_it_was_asked_for(tmp_path: Path) -> None:
+    root, place = str(tmp_path / "mirror"), Invented()
+
+    def at(revision: str | None) -> str:
+        task = tmp_path / "mine.py"
+        task.write_text(OTHER.replace('mirror="sst2"', f'mirror="mine", revision={revision!r}'))
+        return str(task)
+
+    fetch(suite(at("v1")), Path(root), place)
+    for same in ("v1", place.commit, None):
+        assert [one.was_there for one in fetch(suite(at(same)), Path(root), place)] == [True]
+        assert HubDataset("owner/reviews", None, mirror="mine", revision=same).identity(root).endswith(place.commit)
+    for other in ("v2", "c" * 40):
+        with pytest.raises(DataProblem, match=f"holds mine at {place.commit}, not at '{other}'"):
+            fetch(suite(at(other)), Path(root), place)
+        with pytest.raises(DataProblem, match=f"holds mine at {place.commit}, not at '{other}'"):
+            HubDataset("owner/reviews", None, mirror="mine", revision=other).identity(root)
+    assert len(place.asked) == 1
 
 
 def test_one_model_at_two_revisions_needs_two_folders(tmp_path: Path) -> None:

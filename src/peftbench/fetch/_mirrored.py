@@ -125,7 +125,7 @@ def _data_set(root: Path, name: str, wanted: Wanted, place: Place, *, update: bo
     before = None if update else known
     paths = {split: f"{name}/{split}.jsonl.gz" for split in ("train", *wanted.tests)}
     if before is not None:
-        wanted.source.check_origin(before.origin, root / name)
+        wanted.source.check_locked(before, root / name)
         if _is_whole(root, before, paths.values()):
             return _fetched("data set", name, before, was_there=True)
     _refuse_foreign(root, known, paths.values())
@@ -135,7 +135,8 @@ def _data_set(root: Path, name: str, wanted: Wanted, place: Place, *, update: bo
     with _room(root) as folder:
         sums = {paths[split]: write_rows(folder / paths[split], rows) for split, rows in splits}
         _check_sums(before, origin, sums)
-        locked = Locked(origin=origin, files={**(before.files if before else {}), **sums})
+        revision = before.revision if before else wanted.source.revision
+        locked = Locked(origin=origin, revision=revision, files={**(before.files if before else {}), **sums})
         (root / name).mkdir(parents=True, exist_ok=True)
         # The lock first: should this end between the two, the files differ from it and are fetched again.
         write_lock(root, lock.model_copy(update={"datasets": {**lock.datasets, name: locked}}))
