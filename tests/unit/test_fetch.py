@@ -321,6 +321,9 @@ def test_other_splits_are_added_at_the_same_commit(
     }
     # Either suite finds what it needs now.
     assert [one.was_there for one in (*fetch(first, tmp_path, place), *fetch(second, tmp_path, place))] == [True, True]
+    # To mend what one of them needs takes nothing from the other.
+    (tmp_path / folder / "train.jsonl.gz").unlink()
+    assert [one.was_there for one in (*fetch(first, tmp_path, place), *fetch(second, tmp_path, place))] == [False, True]
     # An update of the smaller one takes the split away that it left out, which can be added again.
     fetch(first, tmp_path, place, update=True)
     assert names_of(tmp_path) == splits(folder, "train", "validation")
