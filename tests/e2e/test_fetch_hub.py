@@ -76,14 +76,14 @@ def reviews(word: str) -> dict[str, str | bytes]:
 
 def tickets(word: str) -> dict[str, str | bytes]:
     lines = "".join(json.dumps({"text": f"{word} {number}", "urgent": number % 2}) + "\n" for number in range(8))
-    return {"README.md": "Invented.", "train.jsonl": lines, "test.jsonl": lines}
+    return {"README.md": "---\nlanguage: en\n---\nInvented.\n", "train.jsonl": lines, "test.jsonl": lines}
 
 
 def tiny() -> dict[str, str | bytes]:
     """The embedded model, and beside it what nobody needs."""
     needless: dict[str, str | bytes] = {
         "pytorch_model.bin": b"\x80\x04.",
-        "onnx/model.onnx": b"x",
+        "onnx/config.json": "{}",
         "README.md": "A model.",
     }
     return {**needless, **{path.name: path.read_bytes() for path in TINY.iterdir() if path.is_file()}}
@@ -176,6 +176,12 @@ def test_a_mirror_gives_the_runs_of_the_hub_without_the_hub(tmp_path: Path) -> N
         shown = done(place.fetch())
     for line in (f"hub:{GLUE}/sst2@{glue[:8]}", f"hub:{TICKETS}/default@{own[:8]}", f"hub:{MODEL}@{model[:8]}"):
         assert line in shown.out
+    # What happens is told in lines; bars are for terminals.
+    assert shown.err.splitlines() == [
+        *("sst2: fetching train, validation", f"  from hub:{GLUE}/sst2@{glue}"),
+        *("tickets: fetching train, validation", f"  from hub:{TICKETS}/default@{own}"),
+        *(f"{MODEL}: fetching", f"  from hub:{MODEL}@{model}"),
+    ]
     assert shown.out.splitlines()[-1] == "Now: peftbench run asked.yaml --data-root mirror"
     mirror = tmp_path / "mirror"
     lock = read_lock(mirror)

