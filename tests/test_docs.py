@@ -1,8 +1,9 @@
 """The docs run: every fenced `bash` and `python` block of README and docs is executed, page by page, in order.
 
 Blocks that call `make` are what CI itself calls; here their targets have to exist. Blocks marked `bash shared` need the
-real data beside the project and are run with small numbers. A `yaml` or `text` block with the name of a file is written
-to that file.
+real data beside the project and are run with small numbers. Blocks marked `bash hub` talk to a hub on loopback; those
+marked `bash index` would need a package index, so that only their options are checked. A `yaml` or `text` block with the
+name of a file is written to that file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from e2e.hub_server import serving
+from e2e.test_fetch_hub import reviews, tiny
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -45,8 +49,15 @@ def script(page: list[Block]) -> str:
         elif block.language in {"yaml", "text"} and block.marks:
             parts.append(f"cat > {block.marks[0]} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
         elif block.language == "bash" and not _calls_make(block):
-            parts.append(_small(block.text) if "shared" in block.marks else block.text)
+            parts.append(_runnable(block))
     return "\n".join(parts)
+
+
+def _runnable(block: Block) -> str:
+    if "index" in block.marks:
+        lines = [line for line in block.text.splitlines() if not line.startswith("pip install ")]
+        return "\n".join(f"{line} --help" for line in lines) + "\n"
+    return _small(block.text) if "shared" in block.marks else block.text
 
 
 def _calls_make(block: Block) -> bool:
@@ -70,8 +81,19 @@ def test_page(page: Path, tmp_path: Path) -> None:
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     settings = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    if not any("hub" in block.marks for block in found):
+        _succeeds(found, tmp_path, settings)
+        return
+    with serving(tmp_path / "hub") as hub:
+        hub.add("dataset", "nyu-mll/glue", reviews("fine"))
+        hub.add("model", "HuggingFaceTB/SmolLM2-135M-Instruct", tiny())
+        online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": ""}
+        _succeeds(found, tmp_path, settings | online)
+
+
+def _succeeds(page: list[Block], folder: Path, settings: dict[str, str]) -> None:
     done = subprocess.run(
-        ["bash", "-c", script(found)], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+        ["bash", "-c", script(page)], cwd=folder, env=settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
@@ -100,9 +122,13 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_a_broken_block_is_found() -> None:
-    """The harness can fail: a block with an unknown task ends the script."""
-    page = blocks("```bash\npeftbench show task nowhere\n```\n")
+@pytest.mark.parametrize(
+    "text",
+    ["```bash\npeftbench show task nowhere\n```\n", "```bash index\npeftbench fetch offline --from-package\n```\n"],
+)
+def test_a_broken_block_is_found(text: str) -> None:
+    """The harness can fail: an unknown task or option ends the script."""
+    page = blocks(text)
     done = subprocess.run(["bash", "-c", script(page)], capture_output=True, check=False)
     assert done.returncode != 0
 

@@ -40,11 +40,35 @@ def resolve(kind: Kind, name: str, revision: str | None) -> str:
 
 
 def file_names(kind: Kind, name: str, commit: str) -> list[str]:
-    """The paths of all files of a commit."""
+    """The paths of all files of a commit; where the hub is off, of those that are cached."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     with hub_errors(kind, name, commit):
-        return HfApi().list_repo_files(name, repo_type=kind, revision=commit)
+        try:
+            return HfApi().list_repo_files(name, repo_type=kind, revision=commit)
+        except OfflineModeIsEnabled:
+            if cached := _cached_names(kind, name, commit):
+                return cached
+            raise
+
+
+def _cached_names(kind: Kind, name: str, commit: str) -> list[str]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    return [
+        file.file_path.relative_to(found.snapshot_path).as_posix()
+        for repository in repositories
+        if (repository.repo_type, repository.repo_id) == (kind, name)
+        for found in repository.revisions
+        if found.commit_hash == commit
+        for file in found.files
+    ]
 
 
 def needs_script(name: str, commit: str) -> bool:
@@ -71,12 +95,16 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise problem(f"There is no {kind} {name} on the hub.", _elsewhere(kind)) from error
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise problem(f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)) from error
     except errors.HFValidationError as error:
         raise problem(f"{name!r} is not the id of a {kind}.", f"Write it as owner/name. {_elsewhere(kind)}") from error
     except unreachable as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        # That nothing is cached is what the client says last; why it could not ask the hub stands behind that.
+        said = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
+        if said is None or isinstance(said, errors.OfflineModeIsEnabled):
+            raise problem(
+                f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)
+            ) from error
+        reason = (str(said).splitlines() or [type(said).__name__])[0].rstrip(".")
         raise problem(f"The {kind} {name}{at} cannot be fetched: {reason}.", _elsewhere(kind)) from error
 
 

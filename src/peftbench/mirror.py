@@ -37,12 +37,36 @@ class Sum(Value):
     bytes: int = Field(ge=0)
     rows_sha256: str | None = Field(default=None, description="of rows before compression, which differs by machine")
 
+    @property
+    def content(self) -> str:
+        """A checksum that is the same wherever the file was written."""
+        return self.rows_sha256 or self.sha256
+
 
 class Locked(Value):
     """A data set or a model of a mirror: its origin, and its files by their paths inside the mirror."""
 
     origin: str = Field(description="hub id and commit, or package and version")
+    revision: str | None = Field(default=None, description="branch or tag that it was asked for by")
     files: dict[str, Sum]
+
+    @property
+    def commit(self) -> str | None:
+        """The commit on the hub, None for what came from elsewhere."""
+        return self.origin.rpartition("@")[2] if self.origin.startswith("hub:") else None
+
+    def check_revision(self, name: str, revision: str | None) -> None:
+        """Hold what is asked for against what was fetched; without a revision it is whatever was fetched.
+
+        Raises:
+            DataProblem: it is asked for at another revision.
+        """
+        if revision not in {None, self.commit, self.revision}:
+            at = f" at {self.commit}" if self.commit else ""
+            raise DataProblem(
+                f"The mirror holds {name}{at}, not at {revision!r}.",
+                "Leave `revision` away, or fetch it into a folder of its own: peftbench fetch",
+            )
 
 
 class Lock(Value):
@@ -91,7 +115,11 @@ def verify(root: Path, locked: Locked, paths: Iterable[str] | None = None) -> No
             raise DataProblem(f"{root / path} is not in {LOCK}.", "Fetch it: peftbench fetch")
         if not (root / path).is_file():
             raise DataProblem(f"There is no {root / path}, which {LOCK} names.", "Fetch again: peftbench fetch")
-        if checksum(root / path) != wanted.sha256:
+        try:
+            differs = checksum(root / path) != wanted.sha256
+        except OSError as error:
+            raise DataProblem(f"{root / path} cannot be read: {error.strerror}.", "See who may read it.") from error
+        if differs:
             raise DataProblem(
                 f"{root / path} is not the file that {LOCK} names: its checksum differs.",
                 "Fetch again (peftbench fetch), or remove the lock to use the file as it is.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Tasks that are named where several are set aside for one reason.
 _NAMED = 3
+_COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
 _MARKS: Mapping[State, str] = {
     "done": "[green]done[/]",
     "failed": "[red]failed[/]",
@@ -180,11 +182,11 @@ def _runs_table(
 
 
 def fetched_table(found: Sequence[Fetched]) -> Table:
-    """What a mirror holds of a suite."""
-    table = _table("", "name", "files", "size", "from")
+    """What a mirror holds of a suite; commits as short as git shows them."""
+    table = _table("", "name", "size", "from")
     for one in found:
         state = "[dim]there[/]" if one.was_there else "[green]fetched[/]"
-        table.add_row(state, Text(one.name), str(one.files), size(one.bytes), Text(one.origin))
+        table.add_row(state, Text(one.name), size(one.bytes), Text(_COMMIT.sub(r"@\1", one.origin)))
     return table
 
 

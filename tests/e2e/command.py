@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +26,19 @@ class Result:
         return lines[0]
 
 
-def environment() -> dict[str, str]:
-    """One thread, no network, no colour."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+def environment(variables: Mapping[str, str] = {}) -> dict[str, str]:
+    """One thread, no network, no colour, unless told otherwise."""
+    usual = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    return {**os.environ, **usual, **variables}
 
 
-def peftbench(*arguments: str | Path, folder: Path | None = None, given: str | None = None) -> Result:
+def peftbench(
+    *arguments: str | Path, folder: Path | None = None, given: str | None = None, variables: Mapping[str, str] = {}
+) -> Result:
     """Run a command to its end; `given` is what stands in its standard input."""
     command = [sys.executable, "-m", "peftbench", *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=environment(), check=False, input=given
+        command, capture_output=True, text=True, cwd=folder, env=environment(variables), check=False, input=given
     )
     return Result(done.returncode, done.stdout, done.stderr)
 

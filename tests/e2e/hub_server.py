@@ -50,11 +50,19 @@ class Refused(Exception):
 
 @dataclass
 class Hub:
-    """Repositories in a folder, and what the clients asked."""
+    """Repositories in a folder, and what the clients asked.
+
+    `breaks` gives for a file's path the number of bytes after which the connection breaks, once; a path in `broken`
+    answers 500. `parts` has an entry for each time that the content of a file was asked for: its path and from which
+    byte on.
+    """
 
     root: Path
     endpoint: str = ""
     requests: list[str] = field(default_factory=list)
+    breaks: dict[str, int] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    parts: list[tuple[str, int]] = field(default_factory=list)
 
     def add(self, kind: Kind, name: str, files: Mapping[str, str | bytes], branch: str = "main") -> str:
         """Commit files to a branch of a repository; returns the commit."""
@@ -163,18 +171,23 @@ class _Handler(BaseHTTPRequestHandler):
             answer, status = respond(self.server.hub, self.path, form, token), 200
         except Refused as error:
             answer, status = error.answer(), error.status
-        body = answer.body
+        body, first = answer.body, "0"
         if status == 200 and (asked := self.headers.get("Range")):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             body = body[int(first) : int(last) + 1 if last else None]
             status = 206
+        path = unquote(urlsplit(self.path).path.partition("/resolve/")[2].partition("/")[2])
+        if with_body and path:
+            self.server.hub.parts.append((path, int(first)))
         self.send_response(status)
         for key, value in answer.headers.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:
-            self.wfile.write(body)
+            length = self.server.hub.breaks.pop(path, len(body))
+            self.wfile.write(body[:length])
+            self.close_connection = self.close_connection or length < len(body)
 
 
 def respond(hub: Hub, url: str, form: str, token: str | None) -> Answer:
@@ -240,6 +253,8 @@ def _file(hub: Hub, kind: str, name: str, revision: str, path: str, token: str |
     commit = hub.commit(kind, name, revision, token)
     hub.check_access(kind, name, token)
     target = hub.folder(kind, name) / commit / path
+    if path in hub.broken:
+        raise Refused(500, "", "Internal error", commit)
     if ".." in Path(path).parts or not target.is_file():
         raise Refused(404, "EntryNotFound", "Entry not found", commit)
     body = target.read_bytes()

@@ -23,12 +23,25 @@ def answer(kind: type[errors.HfHubHTTPError], text: str = "404 Client Error.\n\n
     return error
 
 
+def because(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 SENTENCES: list[tuple[Exception, str]] = [
     (answer(errors.GatedRepoError), "The {kind} o/n is gated."),
     (answer(errors.RevisionNotFoundError), "The {kind} o/n has no revision 'v1'."),
     (answer(errors.RepositoryNotFoundError), "There is no {kind} o/n on the hub."),
     (errors.OfflineModeIsEnabled("x"), "The {kind} o/n at revision 'v1' is not in the cache, and the hub is off."),
     (errors.LocalEntryNotFoundError("x"), "The {kind} o/n at revision 'v1' is not in the cache, and the hub is off."),
+    (
+        because(errors.LocalEntryNotFoundError("Nothing is cached."), answer(errors.HfHubHTTPError, "500 Error.")),
+        "The {kind} o/n at revision 'v1' cannot be fetched: 500 Error.",
+    ),
+    (
+        because(errors.LocalEntryNotFoundError("Nothing is cached."), errors.OfflineModeIsEnabled("x")),
+        "The {kind} o/n at revision 'v1' is not in the cache, and the hub is off.",
+    ),
     (errors.HFValidationError("x"), "'o/n' is not the id of a {kind}."),
     (answer(errors.HfHubHTTPError), "The {kind} o/n at revision 'v1' cannot be fetched: 404 Client Error."),
     (OSError("no route"), "The {kind} o/n at revision 'v1' cannot be fetched: no route."),

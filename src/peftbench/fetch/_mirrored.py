@@ -7,12 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, Protocol
 
 from peftbench import registry
-from peftbench.errors import DataProblem
+from peftbench.errors import DataProblem, ModelProblem
 from peftbench.mirror import LOCK, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
+from peftbench.models._facts import embedded_names
 from peftbench.spec import Suite
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Row, Task
@@ -54,8 +55,8 @@ class Place(Protocol):
     def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
         """The origin, and the rows of each split by the name of its file; `pinned` is the origin to be had again."""
 
-    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str | None:
-        """Write the files of a model into a folder; the origin, None for a model that need not be fetched."""
+    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
+        """Write the files of a model into a folder; the origin."""
 
 
 def fetch(
@@ -68,15 +69,17 @@ def fetch(
     Raises:
         UsageError: a name is unknown, something cannot be fetched or written, or is not what the lock names.
     """
-    found: list[Fetched] = []
-    for name, wanted in _data_sets(suite).items():
-        found.append(_data_set(root, name, wanted, place, update=update, tell=tell))
-    for entry in suite.models:
-        revision = entry.own().get("revision")
-        asked = Asked(entry.use, None if revision is None else str(revision))
-        one = _model(root, asked, place, update=update, tell=tell)
-        found += [] if one is None else [one]
-    return found
+    data_sets, models = _data_sets(suite), _models(suite)
+    try:
+        return [
+            *(_data_set(root, name, wanted, place, update=update, tell=tell) for name, wanted in data_sets.items()),
+            *(_model(root, asked, place, update=update, tell=tell) for asked in models),
+        ]
+    except OSError as error:
+        path = error.filename2 or error.filename or root
+        raise DataProblem(
+            f"{path} cannot be read or written: {error.strerror or error}.", "Make room there, or name another folder."
+        ) from error
 
 
 def _data_sets(suite: Suite) -> dict[str, Wanted]:
@@ -90,49 +93,81 @@ def _data_sets(suite: Suite) -> dict[str, Wanted]:
         asked = entry.own().get("test")
         split = task.published_test if asked is None and suite.metrics == "published" else asked
         tested = source if split is None else source.with_test(str(split))
-        before = found[source.mirror].tests if source.mirror in found else {source.mirror_test: source}
-        found[source.mirror] = Wanted(source, {**before, tested.mirror_test: tested})
+        before = found.get(source.mirror, Wanted(source, {source.mirror_test: source}))
+        if before.source.origins != source.origins:
+            raise DataProblem(
+                f"{before.source.id} and {source.id} (task {entry.use}) want the same folder {source.mirror}.",
+                "Give one of them another `mirror`.",
+            )
+        found[source.mirror] = Wanted(source, {**before.tests, tested.mirror_test: tested})
     return found
+
+
+def _models(suite: Suite) -> list[Asked]:
+    """Embedded models and folders are at hand already."""
+    found: dict[str, Asked] = {}
+    for entry in suite.models:
+        revision = entry.own().get("revision")
+        asked = Asked(entry.use, None if revision is None else str(revision))
+        if asked.name in embedded_names() or Path(asked.name).is_dir():
+            continue
+        if found.setdefault(asked.name, asked) != asked:
+            raise ModelProblem(
+                f"A mirror holds one revision of a model, and {asked.name} is asked for at two.",
+                "Fetch each into a folder of its own.",
+            )
+    return list(found.values())
 
 
 def _data_set(root: Path, name: str, wanted: Wanted, place: Place, *, update: bool, tell: Tell) -> Fetched:
     lock = read_lock(root)
-    before = lock.datasets.get(name)
+    known = lock.datasets.get(name)
+    before = None if update else known
     paths = {split: f"{name}/{split}.jsonl.gz" for split in ("train", *wanted.tests)}
-    if before is not None and not update and _is_whole(root, before, paths.values()):
-        return _fetched("data set", name, before, was_there=True)
-    _refuse_foreign(root, before, paths.values())
-    pinned = None if before is None or update else before.origin
+    if before is not None:
+        wanted.source.check_locked(before, root / name)
+        if _is_whole(root, before, paths.values()):
+            return _fetched("data set", name, before, was_there=True)
+    _refuse_foreign(root, known, paths.values())
     tell(f"{name}: fetching {', '.join(paths)}")
-    origin, splits = place.data_set(wanted, pinned, tell)
+    origin, splits = place.data_set(wanted, before.origin if before else None, tell)
+    _check_place(before, origin)
     with _room(root) as folder:
         sums = {paths[split]: write_rows(folder / paths[split], rows) for split, rows in splits}
-        locked = _locked(before if pinned else None, origin, sums)
-        _move(folder, root, sums)
-    write_lock(root, lock.model_copy(update={"datasets": {**lock.datasets, name: locked}}))
+        _check_sums(before, origin, sums)
+        revision = before.revision if before else wanted.source.revision
+        locked = Locked(origin=origin, revision=revision, files={**(before.files if before else {}), **sums})
+        (root / name).mkdir(parents=True, exist_ok=True)
+        # The lock first: should this end between the two, the files differ from it and are fetched again.
+        write_lock(root, lock.model_copy(update={"datasets": {**lock.datasets, name: locked}}))
+        for path in sums:
+            (folder / path).replace(root / path)
+    _remove_outdated(root / name, known, locked)
     return _fetched("data set", name, locked, was_there=False)
 
 
-def _model(root: Path, asked: Asked, place: Place, *, update: bool, tell: Tell) -> Fetched | None:
+def _model(root: Path, asked: Asked, place: Place, *, update: bool, tell: Tell) -> Fetched:
     name, lock = asked.name, read_lock(root)
-    before = lock.models.get(name)
-    if before is not None and not update and _is_whole(root, before, before.files):
-        return _fetched("model", name, before, was_there=True)
-    pinned = None if before is None or update else before.origin
+    known = lock.models.get(name)
+    before = None if update else known
     inside = model_folder(name)
-    if before is None and (root / inside).exists():
+    if before is not None:
+        before.check_revision(name, asked.revision)
+        if _is_whole(root, before, before.files):
+            return _fetched("model", name, before, was_there=True)
+    if known is None and (root / inside).exists():
         raise _foreign(root / inside)
-    # Not in a folder that goes away: a large file that broke off is continued by the next call.
+    # Not in a folder that goes away: what is there of a model that broke off is not fetched again by the next call.
     partial = root / f".{inside.rpartition('/')[2]}"
-    origin = place.model(asked, pinned, partial, tell)
-    if origin is None:
-        return None
+    origin = place.model(asked, before.origin if before else None, partial, tell)
+    _check_place(before, origin)
     sums = {f"{inside}/{path.name}": _sum(path) for path in sorted(partial.iterdir()) if path.is_file()}
-    locked = _locked(before if pinned else None, origin, sums)
-    shutil.rmtree(root / inside, ignore_errors=True)
+    _check_sums(before, origin, sums, all_of_them=True)
+    locked = Locked(origin=origin, revision=before.revision if before else asked.revision, files=sums)
     (root / inside).parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(root / inside)
     write_lock(root, lock.model_copy(update={"models": {**lock.models, name: locked}}))
+    shutil.rmtree(root / inside, ignore_errors=True)
+    partial.replace(root / inside)
     return _fetched("model", name, locked, was_there=False)
 
 
@@ -155,21 +190,36 @@ def _foreign(path: Path) -> DataProblem:
     return DataProblem(f"{path} was not fetched: {LOCK} does not name it.", "Name another folder, or move it away.")
 
 
-def _locked(before: Locked | None, origin: str, sums: Mapping[str, Sum]) -> Locked:
-    """What is locked now. What was locked before has to be the same again.
+def _check_place(before: Locked | None, origin: str) -> None:
+    if before is not None and before.origin != origin:
+        raise DataProblem(
+            f"{LOCK} names {before.origin}, and this would be {origin}.", "--update takes it; or name another folder."
+        )
+
+
+def _check_sums(before: Locked | None, origin: str, sums: Mapping[str, Sum], *, all_of_them: bool = False) -> None:
+    """What was locked has to be the same again.
 
     Raises:
         DataProblem: the origin gives something else than what it gave.
     """
     known = {} if before is None else before.files
-    for path, found in sums.items():
-        wanted = known.get(path, found)
-        if (wanted.rows_sha256 or wanted.sha256) != (found.rows_sha256 or found.sha256):
-            raise DataProblem(
-                f"{origin} gives another {path} than the one that {LOCK} names.",
-                "Do not trust either before you know why; --update takes what is there now.",
-            )
-    return Locked(origin=origin, files={**known, **sums})
+    other = [path for path in known.keys() & sums.keys() if known[path].content != sums[path].content]
+    if before is not None and all_of_them:
+        other += known.keys() ^ sums.keys()
+    if other:
+        raise DataProblem(
+            f"{origin} gives another {min(other)} than the one that {LOCK} names.",
+            "Do not trust either before you know why; --update takes what is there now.",
+        )
+
+
+def _remove_outdated(folder: Path, known: Locked | None, locked: Locked) -> None:
+    """Splits that an update left out: their rows are those of another commit."""
+    for path in () if known is None else known.files.keys() - locked.files.keys():
+        # Only what lies right inside, whatever a lock that somebody else wrote may name.
+        if path == f"{folder.name}/{PurePosixPath(path).name}":
+            (folder.parent / path).unlink(missing_ok=True)
 
 
 def _sum(path: Path) -> Sum:
@@ -182,12 +232,6 @@ def _room(root: Path) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".") as folder:
         yield Path(folder)
-
-
-def _move(folder: Path, root: Path, paths: Iterable[str]) -> None:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).replace(root / path)
 
 
 def _fetched(kind: Kind, name: str, locked: Locked, *, was_there: bool) -> Fetched:

