@@ -61,7 +61,8 @@ class HubDataset:
         if not self.mirror_columns:
             return row
         try:
-            return {name: pattern.format_map(row).strip() for name, pattern in self.mirror_columns.items()}
+            held = {name: "" if value is None else value for name, value in row.items()}
+            return {name: pattern.format_map(held).strip() for name, pattern in self.mirror_columns.items()}
         except KeyError as error:
             raise DataProblem(
                 f"{place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."
@@ -175,7 +176,18 @@ def _parse(line: str, path: Path, number: int) -> Row:
         raise DataProblem(f"{path}, row {number} is not JSON: {error.msg}.", "Mend or remove the row.") from error
     if not isinstance(row, dict):
         raise DataProblem(f"{path}, row {number} is not an object with columns.", "Mend or remove the row.")
+    if ("\\ud" in line or "\\uD" in line) and _has_half_characters(row):
+        raise DataProblem(f"{path}, row {number} has half of a character in it.", "Mend or remove the row.")
     return row
+
+
+def _has_half_characters(row: Row) -> bool:
+    """Whether a text of the row holds a lone surrogate, which no tokenizer takes and no file can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _nonempty(rows: list[Row], where: str) -> list[Row]:

@@ -120,10 +120,18 @@ def _item(task: Task, row: Row, place: str) -> Item | None:
             f"Row {place} has no column {error}; it has: {columns}.", "Check the source of the task."
         ) from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise DataProblem(f"Row {place}: {error}.", "Check the source of the task.") from None
+        raise DataProblem(f"Row {place}: {_reason(row, error)}.", "Check the source of the task.") from None
     texts = dict.fromkeys((example.target, *example.accepted))
     answers = [task.read(text) for text in texts]
     for text, answer in zip(texts, answers, strict=True):
         if answer is None:
-            raise DataProblem(f"Row {place}: the task cannot read its own target {text!r}.", "Mend `read` or `ask`.")
+            raise DataProblem(
+                f"Row {place}: the task cannot read its own target {text!r}.", "Mend the row, or `read` and `ask`."
+            )
     return Item(place, example, tuple(dict.fromkeys(answer for answer in answers if answer is not None)))
+
+
+def _reason(row: Row, error: Exception) -> str:
+    """What is wrong with a row: in Python's words, unless they are about a column that holds nothing."""
+    empty = [name for name, value in row.items() if value is None]
+    return f"nothing stands in {', '.join(empty)}" if empty and "NoneType" in str(error) else str(error)
