@@ -13,10 +13,12 @@ LABELS = Labels(names=("False", "True"), words=("no", "yes"))
 
 def ask(row: Row) -> Example:
     """The pronoun is marked with asterisks: it may occur more than once."""
+    # Some spans have a line break in them.
+    name, pronoun = (" ".join(row[span].split()) for span in ("span1_text", "span2_text"))
     return Example(
         instruction="Does the pronoun between asterisks refer to the name given? Answer yes or no.",
-        body=_marked(row["text"], row["span2_text"].strip(), row["span2_index"]).strip(),
-        question=f"Does *{row['span2_text'].strip()}* refer to {row['span1_text'].strip()}?",
+        body=_marked(row["text"], pronoun, row["span2_index"]).strip(),
+        question=f"Does *{pronoun}* refer to {name}?",
         target=LABELS.word(row["label"]),
         group=row["text"],
     )
