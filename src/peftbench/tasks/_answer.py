@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, cached_property
 
 
 class NoAnswer(ValueError):
@@ -82,7 +82,7 @@ class Labels:
     names: tuple[str, ...]
     words: tuple[str, ...]
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[int, ...]:
         """The numbers data may hold for the classes: their places from 0 on, or their names where all are numerals."""
         numerals = all(name.isdecimal() for name in self.names)
