@@ -177,7 +177,7 @@ def _parse(line: str, path: Path, number: int) -> Row:
     if not isinstance(row, dict):
         raise DataProblem(f"{path}, row {number} is not an object with columns.", "Mend or remove the row.")
     if ("\\ud" in line or "\\uD" in line) and _has_half_characters(row):
-        raise DataProblem(f"{path}, row {number} has half of a character in it.", "Mend or remove the row.")
+        raise DataProblem(f"{path}, row {number} holds half of a character.", "Mend or remove the row.")
     return row
 
 
