@@ -1,8 +1,8 @@
 """The docs run: every fenced `bash` and `python` block of README and docs is executed, page by page, in order.
 
 Blocks that call `make` are what CI itself calls; here their targets have to exist. Blocks marked `bash shared` need the
-real data beside the project and are run with small numbers. Blocks marked `bash hub` talk to a hub on loopback; those
-marked `bash index` would need a package index, so that only their options are checked. A `yaml` or `text` block with the
+real data beside the project and are run with small numbers. Blocks marked `bash hub` talk to a hub on loopback; of
+those marked `bash index`, which would need a package index, the options are checked. A `yaml` or `text` block with the
 name of a file is written to that file.
 """
 

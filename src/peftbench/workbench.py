@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from peftbench import registry
-from peftbench.errors import UsageError
+from peftbench.errors import DataProblem, UsageError
 from peftbench.methods._attach import Adapter, Original, attached
 from peftbench.methods._method import Method, build
 from peftbench.models._facts import ModelFacts, find
@@ -124,7 +124,11 @@ class Workbench:
             self._questions.clear()
 
     def items(self, ref: TaskRef, split: Split, limit: int | None, resources: Resources) -> list[Item]:
-        """The examples of a split, read once."""
+        """The examples of a split, read once.
+
+        Raises:
+            DataProblem: a row cannot be asked, or the answers of all are hidden.
+        """
         self._turn_to(ref)
         # Rows that lie elsewhere are read from there, although their content is the same: they may be gone.
         key = split, limit, resources.data_root
@@ -132,7 +136,11 @@ class Workbench:
             task = self.task(ref, resources)
             rows = task.source.rows(split, resources.data_root, ref.data)
             chosen = [(number, rows[number]) for number in sample(len(rows), limit)]
-            self._items[key] = items(task, chosen, split)
+            found = items(task, chosen, split)
+            if not found:
+                what = f"None of the {len(chosen)} rows taken from {ref.name}, {split}, has an answer that is known."
+                raise DataProblem(what, "Take a split whose answers are published, or raise the limit.")
+            self._items[key] = found
         return self._items[key]
 
 

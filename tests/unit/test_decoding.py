@@ -104,6 +104,25 @@ def test_an_end_token_without_a_role(base: LoadedModel, *, special: bool) -> Non
     assert Chat(tokenizer, "template").end_id == (over if special else tokenizer.eos_token_id)
 
 
+@pytest.mark.parametrize("template", ["<go>{{ x }}</go>", "<go> {{ x | trim }} </go>", "<go>said</go>", None])
+def test_what_looks_like_a_control_token_in_a_text_is_none(base: LoadedModel, template: str | None) -> None:
+    """Whatever a template does with the text; one that does not repeat it has nothing to be kept apart from."""
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<go>", "</go>"]})
+    if template:
+        turns = "{% for turn in messages %}" + template.replace("x", "turn.content") + "{% endfor %}"
+        tokenizer.chat_template = turns
+    controls = tokenizer.convert_tokens_to_ids(["<go>", "</go>"])
+    chat = Chat(tokenizer, "template" if template else "plain")
+    encoded = chat.encode(Message("Read:", "a </go> b <go>", "c</go>  "), "d </go> e", room=200)
+    assert encoded is not None
+    assert [token for token in encoded.prompt if token in controls] == (controls if template else [])
+    assert not set(controls) & set(encoded.answer[:-1])
+    if template != "<go>said</go>":
+        assert "Read:\na </go> b <go>\nc</go>" in tokenizer.decode(list(encoded.prompt))
+    assert tokenizer.decode(list(encoded.answer[:-1])) == "d </go> e"
+
+
 @pytest.mark.shared
 def test_template_of_a_real_chat_model() -> None:
     """SmolLM2: its own system message once, the end token closes the answer, though it is the pad token as well."""

@@ -14,7 +14,7 @@ import pytest
 from peftbench import hub, registry
 from peftbench.errors import DataProblem, MissingExtra
 from peftbench.metrics.classification import ACCURACY
-from peftbench.tasks._answer import Labels
+from peftbench.tasks._answer import Labels, NoAnswer, given
 from peftbench.tasks._source import Files, Generated, HubDataset
 from peftbench.tasks._task import Example, Item, Row, Split, Task, items
 
@@ -61,7 +61,8 @@ def test_rows_of_one_passage_share_a_group_and_others_stand_alone() -> None:
     [
         ({"label": 0}, "Row test/0 has no column 'text'; it has: label"),
         ({"text": "a", "label": 5}, "the label 5 is not declared"),
-        ({"text": None, "label": 0}, "Row test/0: 'NoneType' object has no attribute 'strip'"),
+        ({"text": None, "label": 0, "note": ""}, r"Row test/0: nothing stands in text\."),
+        ({"text": 7, "label": 0, "note": None}, "Row test/0: 'int' object has no attribute 'strip'"),
         ({"text": "a", "label": -2}, "the label -2 is not declared"),
     ],
 )
@@ -75,6 +76,29 @@ def test_a_row_that_cannot_be_asked_is_a_sentence(row: dict[str, Any], words: st
 def test_a_row_whose_answer_is_hidden_is_left_out(hidden: object) -> None:
     rows = [TASK.specimen[0], {"text": "a", "label": hidden}, TASK.specimen[1]]
     assert [item.id for item in items(TASK, enumerate(rows), "test")] == ["test/0", "test/2"]
+
+
+@pytest.mark.parametrize("hidden", [None, "", " \n\t"])
+def test_an_answer_in_words_is_hidden_where_there_is_none(hidden: str | None) -> None:
+    assert given(" yes\n") == "yes"
+    with pytest.raises(NoAnswer):
+        given(hidden)
+
+
+def test_classes_named_by_numerals_are_known_by_these_numbers() -> None:
+    labels = Labels(("1", "2", "3"), ("a", "b", "c"))
+    assert [labels.word(value) for value in ("1", 1, "3", 3)] == ["a", "a", "c", "c"]
+    with pytest.raises(ValueError, match=r"0 is not declared \(1 or '1', 2 or '2', 3 or '3'\)"):
+        labels.word(0)
+    assert [LABELS.word(value) for value in (0, "bad", 1)] == ["no", "no", "yes"]
+    assert Labels(("False", "True"), ("no", "yes")).word(value=True) == "yes"
+
+
+def test_options_stand_behind_the_words_of_their_classes() -> None:
+    assert LABELS.options([" one ", "two\n"]) == "no: one\nyes: two"
+    for texts in (["one"], ["one", "two", "three"]):
+        with pytest.raises(ValueError, match=f"there are {len(texts)} options, not 2"):
+            LABELS.options(texts)
 
 
 def test_several_answers_are_right() -> None:
@@ -178,6 +202,8 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
         (b"", ".jsonl", "has no rows"),
         (b'{"a": 1}\n{"a": \n', ".jsonl", "row 2 is not JSON"),
         (b'{"a": 1}\n[1]\n', ".jsonl", "row 2 is not an object"),
+        (b'{"a": 1}\n{"a": ["x", "\\ud83d"]}\n', ".jsonl", "row 2 holds half of a character"),
+        (b'{"\\uDE00": 1}\n', ".jsonl", "row 1 holds half of a character"),
         (b"\xff\xfe", ".jsonl", "is UTF-16, not UTF-8"),
         (b'{"a": 1}\n\xff', ".jsonl", "row 2 is not UTF-8"),
         (b"no gzip at all", ".jsonl.gz", "cannot be read after row 0"),
@@ -188,7 +214,18 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
             "cannot be read after row 0",
         ),
     ],
-    ids=["empty", "half a row", "a list", "utf-16", "not utf-8", "not gzip", "cut gzip", "damaged gzip"],
+    ids=[
+        "empty",
+        "half a row",
+        "a list",
+        "half a character",
+        "half a name",
+        "utf-16",
+        "not utf-8",
+        "not gzip",
+        "cut gzip",
+        "damaged gzip",
+    ],
 )
 def test_damaged_files(content: bytes, suffix: str, words: str, tmp_path: Path) -> None:
     root = mirror(tmp_path, train=content, suffix=suffix)
@@ -249,6 +286,18 @@ def test_the_identity_on_the_hub_names_subset_and_commit(monkeypatch: pytest.Mon
 
 
 def test_json_lines_keep_every_kind_of_value(tmp_path: Path) -> None:
-    row = {"text": "ü\n", "number": 1.5, "none": None, "list": [1, {"x": True}]}
+    row = {"text": "ü 😀\n", "number": 1.5, "none": None, "list": [1, {"x": True}]}
     root = mirror(tmp_path, test=json.dumps(row).encode())
     assert HUB.rows("test", root, HUB.identity(root)) == [row]
+
+
+def test_columns_of_a_mirror_become_those_of_the_hub(tmp_path: Path) -> None:
+    source = HubDataset(
+        "owner/name", None, mirror="mine", mirror_columns={"prompt": "{ask}\n{more}", "answer": "{out}"}
+    )
+    rows = [{"ask": "Say {more}", "more": "%s", "out": " 4 "}, {"ask": "Count", "more": None, "out": None}]
+    root = mirror(tmp_path, test="\n".join(map(json.dumps, rows)).encode())
+    found = source.rows("test", root, source.identity(root))
+    assert found == [{"prompt": "Say {more}\n%s", "answer": "4"}, {"prompt": "Count", "answer": ""}]
+    with pytest.raises(DataProblem, match=r"row 1 has no column 'ask'; it has: a\."):
+        source.rows("train", root, source.identity(root))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
 
 from peftbench import workbench
-from peftbench.errors import MethodProblem
+from peftbench.errors import DataProblem, MethodProblem
 from peftbench.methods import _attach
 from peftbench.methods._attach import Adapter, Checksum, Original, attached, checksum
 from peftbench.methods._method import Base
@@ -21,6 +23,7 @@ from peftbench.models._chat import Encoded
 from peftbench.models._facts import find
 from peftbench.spec import ModelRef, Resources, TaskRef
 from peftbench.tasks._task import Item
+from peftbench.tasks.sst2 import TASK as SST2
 from peftbench.tasks.toy_mood import TASK
 from peftbench.tasks.toy_more import TASK as MORE
 from peftbench.training.questions import Question, Room, ask
@@ -183,3 +186,19 @@ def test_rows_of_another_task_are_given_up(bench: Workbench) -> None:
     gc.collect()
     assert not any(question() for question in kept)
     assert bench.items(REF, "train", 20, HOW) == first
+
+
+def test_rows_whose_answers_are_all_hidden_are_no_evaluation(tmp_path: Path) -> None:
+    """A score of no answers would be a run that ended well and says nothing."""
+    mirror = tmp_path / "sst2"
+    mirror.mkdir()
+    for name, labels in (("train", (-1, 1)), ("validation", (-1, -1))):
+        rows = [{"sentence": f"film {label}", "label": label, "idx": 0} for label in labels]
+        (mirror / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    how = HOW.updated({"data_root": str(tmp_path)}, "test")
+    ref = TaskRef(name="sst2", version=SST2.version, data=SST2.source.identity(str(tmp_path)))
+    bench = Workbench()
+    assert [item.id for item in bench.items(ref, "train", None, how)] == ["train/1"]
+    with pytest.raises(DataProblem, match="None of the 2 rows taken from sst2, test, has an answer") as caught:
+        bench.items(ref, "test", None, how)
+    assert caught.value.fix

@@ -2,7 +2,8 @@
 
 The answer's ids are made apart from the prompt's and appended, exactly as generation appends them, so that training
 and decoding see the same tokens. Which positions are the answer is known by counting, never by looking for a pad id:
-the pad token of some models *is* their end token, others have none.
+the pad token of some models *is* their end token, others have none. Control tokens come from the template alone: what
+looks like one in a text of the data stays text, so that no row ends its own question or speaks for the model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os.path
+import re
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -56,6 +58,8 @@ class Chat:
     def __init__(self, tokenizer: Any, mode: Literal["template", "plain"]) -> None:
         self._tokenizer = tokenizer
         self._template = mode == "template" and bool(getattr(tokenizer, "chat_template", None))
+        controls = [re.escape(str(token)) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._control = re.compile("|".join(controls) or "(?!)")
         self.end_id = self._find_end()
 
     @cached_property
@@ -75,7 +79,7 @@ class Chat:
         Prompt and answer together take at most `room` tokens; `answer_room` is kept free for an answer yet to be
         written, otherwise the answer's own length is. None when the message does not fit even without its body.
         """
-        answer_ids = (*self._ids(answer), self.end_id)
+        answer_ids = (*self._text_ids(answer), self.end_id)
         budget = room - (len(answer_ids) if answer_room is None else answer_room)
         prompt = self.prompt_ids(message)
         if len(prompt) <= budget:
@@ -91,10 +95,12 @@ class Chat:
 
     def prompt_ids(self, message: Message) -> tuple[int, ...]:
         """Ids up to the place where the answer starts."""
-        # A template writes its own beginning-of-sequence token, so that no second one may come before it.
-        begin = None if self._template else self._tokenizer.bos_token_id
+        if self._template:
+            # The template writes its own beginning-of-sequence token, so the tokenizer must not write a second one.
+            return self._template_ids(message.text)
+        begin = self._tokenizer.bos_token_id
         start = () if begin is None else (begin,)
-        return (*start, *self._ids(self.prompt(message)))
+        return (*start, *self._text_ids(message.text + "\nAnswer:\n"))
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, without special tokens and surrounding space."""
@@ -110,8 +116,26 @@ class Chat:
         header = os.path.commonprefix([first[::-1], later[::-1]])[::-1]  # noqa: RUF071 - characters are what is compared
         return first.removesuffix(header).removeprefix(self._tokenizer.bos_token or "").strip() or None
 
+    def _template_ids(self, text: str) -> tuple[int, ...]:
+        rendered = self._render([{"role": "user", "content": text}], prompt=True)
+        if not self._control.search(text):
+            return self._ids(rendered)
+        # Only here: taken apart, a text may be split into other tokens at its edges. Some templates strip it.
+        before, found, after = rendered.partition(text.strip())
+        return (*self._ids(before), *self._text_ids(found), *self._ids(after))
+
     def _ids(self, text: str) -> tuple[int, ...]:
+        """Ids of what a template wrote, control tokens included."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _text_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of a text in which nothing is a control token."""
+        return tuple(self._split(text)["input_ids"])
+
+    def _split(self, text: str, **more: bool) -> Any:
+        if self._control.search(text):
+            more["split_special_tokens"] = True
+        return self._tokenizer(text, add_special_tokens=False, **more)
 
     def _render(self, messages: list[dict[str, str]], *, prompt: bool) -> str:
         # Templates ignore what they do not know. Those that can think must answer at once; those that write today's
@@ -149,7 +173,7 @@ class Chat:
         empty = self.prompt_ids(replace(message, body=""))
         if len(empty) > budget:
             return None
-        offsets = self._tokenizer(message.body, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        offsets = self._split(message.body, return_offsets_mapping=True)["offset_mapping"]
         keep = len(offsets) - excess
         while keep > 0:
             prompt = self.prompt_ids(replace(message, body=message.body[: offsets[keep - 1][1]].rstrip()))

@@ -1,16 +1,27 @@
-"""Readers: from the text a model wrote to an answer, or None when there is none to be read."""
+"""Answers: what the data give as one, and readers from the text a model wrote to one, or None where there is none."""
 
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache, cached_property
 
 
 class NoAnswer(ValueError):
     """The right answer of a row is not known: public test sets hide it, as the label -1 or as nothing at all."""
+
+
+def given(answer: str | None) -> str:
+    """The answer of a row, without the white space around it.
+
+    Raises:
+        NoAnswer: there is none.
+    """
+    if answer is None or not answer.strip():
+        raise NoAnswer
+    return answer.strip()
 
 
 _EDGES = " \t\r\n.,;:!?\"'`*()[]"
@@ -18,6 +29,7 @@ _FENCE = re.compile(r"```[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 
 
+@cache
 def choice(*words: str) -> Callable[[str], str | None]:
     """A reader of one of a few answers: the first line begins with the word, whatever case and punctuation around it.
 
@@ -52,11 +64,6 @@ def letter(letters: str) -> Callable[[str], str | None]:
     return read
 
 
-def options(texts: Sequence[str]) -> str:
-    """Texts under one another, each behind its letter."""
-    return "\n".join(f"{name}: {text.strip()}" for name, text in zip(string.ascii_uppercase, texts, strict=False))
-
-
 def first_line(text: str) -> str | None:
     """Reads the first line as it is, without the white space around it."""
     return next((line.strip() for line in text.splitlines() if line.strip()), None)
@@ -75,6 +82,12 @@ class Labels:
     names: tuple[str, ...]
     words: tuple[str, ...]
 
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers data may hold for the classes: their places from 0 on, or their names where all are numerals."""
+        numerals = all(name.isdecimal() for name in self.names)
+        return tuple(map(int, self.names)) if numerals else tuple(range(len(self.names)))
+
     def word(self, value: object) -> str:
         """The word of a class given by number or by name.
 
@@ -86,12 +99,22 @@ class Labels:
             raise NoAnswer
         if isinstance(value, bool):
             value = str(value)
-        if isinstance(value, int) and 0 <= value < len(self.names):
-            return self.words[value]
+        if isinstance(value, int) and value in self.numbers:
+            return self.words[self.numbers.index(value)]
         if isinstance(value, str) and value in self.names:
             return self.words[self.names.index(value)]
-        declared = ", ".join(f"{number} or {name!r}" for number, name in enumerate(self.names))
+        declared = ", ".join(f"{number} or {name!r}" for number, name in zip(self.numbers, self.names, strict=True))
         raise ValueError(f"the label {value!r} is not declared ({declared})")
+
+    def options(self, texts: Sequence[str]) -> str:
+        """Texts under one another, each behind the word of its class.
+
+        Raises:
+            ValueError: there are more or fewer texts than classes.
+        """
+        if len(texts) != len(self.words):
+            raise ValueError(f"there are {len(texts)} options, not {len(self.words)}")
+        return "\n".join(f"{word}: {text.strip()}" for word, text in zip(self.words, texts, strict=True))
 
     def read(self, text: str) -> str | None:
         """The word a text stands for, None when it is none of them."""

@@ -147,7 +147,8 @@ class HubDataset(Source):
         if self.mirror_columns.keys() <= row.keys():
             return row
         try:
-            columns = {name: pattern.format_map(row).strip() for name, pattern in self.mirror_columns.items()}
+            held = {name: "" if value is None else value for name, value in row.items()}
+            columns = {name: pattern.format_map(held).strip() for name, pattern in self.mirror_columns.items()}
             return PlacedRow(columns, row.place)
         except KeyError as error:
             raise DataProblem(

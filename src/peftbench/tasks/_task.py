@@ -169,7 +169,7 @@ def refusal(error: Exception, row: Row, place: str) -> DataProblem:
         near = nearest(str(error.args[0]), row) if error.args else None
         hint = "" if near is None else f"Did you mean {near!r}? "
         return DataProblem(f"{place} has no column {error}; it has: {', '.join(sorted(row))}.", hint + _MEND)
-    return DataProblem(f"{place}: {str(error).removesuffix('.')}.", getattr(error, "fix", _MEND))
+    return DataProblem(f"{place}: {_reason(row, error).removesuffix('.')}.", getattr(error, "fix", _MEND))
 
 
 def _item(task: Task, row: Row, name: str) -> Item | None:
@@ -184,5 +184,13 @@ def _item(task: Task, row: Row, name: str) -> Item | None:
     answers = [task.read(text) for text in texts]
     for text, answer in zip(texts, answers, strict=True):
         if answer is None:
-            raise DataProblem(f"{place}: the task cannot read its own target {text!r}.", "Mend `read` or `ask`.")
+            raise DataProblem(
+                f"{place}: the task cannot read its own target {text!r}.", "Mend the row, or `read` and `ask`."
+            )
     return Item(name, example, tuple(dict.fromkeys(answer for answer in answers if answer is not None)))
+
+
+def _reason(row: Row, error: Exception) -> str:
+    """What is wrong with a row: in Python's words, unless they are about a column that holds nothing."""
+    empty = [name for name, value in row.items() if value is None]
+    return f"nothing stands in {', '.join(empty)}" if empty and "NoneType" in str(error) else str(error)

@@ -11,10 +11,13 @@ from peftbench.tasks._task import Example, Row, Task
 
 def ask(row: Row) -> Example:
     """One question a problem, with the code that a solution has to begin with; every known solution counts as right."""
-    solutions = tuple(text for text in json.loads(row["solutions"] or "[]") if code(text))
+    known = json.loads(row["solutions"] or "[]")
+    if not isinstance(known, list):
+        raise TypeError("the solutions are no list")
+    solutions = tuple(text.strip() for text in known if code(text))
     if not solutions:
         raise NoAnswer
-    starter = row["starter_code"].strip()
+    starter = (row["starter_code"] or "").strip()
     return Example(
         instruction="Solve this programming problem in Python. Answer with the code alone.",
         body=row["question"].strip(),

@@ -13,7 +13,7 @@ def ask(row: Row) -> Example:
     """The question, to be answered from the passage."""
     return Example(
         instruction="Read the passage and answer the question with yes or no.",
-        body=f"Passage: {row['passage']}",
+        body=f"Passage: {row['passage'].strip()}",
         question=f"Question: {row['question'].strip().rstrip('?')}?",
         target=LABELS.word(row["label"]),
         group=row["passage"],

@@ -2,7 +2,7 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.code import CODE_BLEU
-from peftbench.tasks._answer import code
+from peftbench.tasks._answer import code, given
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -12,7 +12,7 @@ def ask(row: Row) -> Example:
     return Example(
         instruction="Write Python code for this task. Answer with the code alone.",
         body=row["prompt"].strip(),
-        target=row["response"].strip(),
+        target=given(row["response"]),
     )
 
 

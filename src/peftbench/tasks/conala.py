@@ -2,17 +2,19 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.code import CODE_BLEU
-from peftbench.tasks._answer import code
+from peftbench.tasks._answer import code, given
 from peftbench.tasks._source import HubDataset, parquet_branch
 from peftbench.tasks._task import Example, Row, Task
 
 
 def ask(row: Row) -> Example:
     """The intent as it was rewritten to name variables and values; as it was asked where it was not."""
+    # One row says None in words.
+    rewritten = row["rewritten_intent"] not in (None, "", "None")
     return Example(
         instruction="Write Python code that does this. Answer with the code alone.",
-        body=(row["rewritten_intent"] or row["intent"]).strip(),
-        target=row["snippet"],
+        body=row["rewritten_intent" if rewritten else "intent"].strip(),
+        target=given(row["snippet"]),
     )
 
 

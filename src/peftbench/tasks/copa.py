@@ -12,11 +12,13 @@ ASKED = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 
 def ask(row: Row) -> Example:
     """The more plausible of two alternatives; whether cause or effect is asked stands in the question."""
-    if row["question"] not in ASKED:
-        raise ValueError(f"the question {row['question']!r} is neither cause nor effect")
+    asked = row["question"].strip()
+    if asked not in ASKED:
+        raise ValueError(f"the question {asked!r} is neither cause nor effect")
+    options = LABELS.options([row["choice1"], row["choice2"]])
     return Example(
         instruction="Choose the more plausible alternative. Answer 1 or 2.",
-        question=f"{row['premise']} {ASKED[row['question']]}\n1: {row['choice1']}\n2: {row['choice2']}",
+        question=f"{row['premise'].strip()} {ASKED[asked]}\n{options}",
         target=LABELS.word(row["label"]),
     )
 

@@ -4,7 +4,7 @@ import re
 
 from peftbench.metrics import published
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
-from peftbench.tasks._answer import number_after
+from peftbench.tasks._answer import given, number_after
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -18,7 +18,7 @@ def ask(row: Row) -> Example:
         instruction="Solve the problem step by step. End with the line: #### and the answer as a number.",
         body=story,
         question=question,
-        target=_CALCULATOR.sub("", row["answer"]).strip(),
+        target=_CALCULATOR.sub("", given(row["answer"])).strip(),
     )
 
 

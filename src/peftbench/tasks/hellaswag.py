@@ -4,28 +4,29 @@ import re
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter, options
+from peftbench.tasks._answer import Labels, letter
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
 LABELS = Labels(names=("0", "1", "2", "3"), words=("A", "B", "C", "D"))
-_MARK = re.compile(r"\[[^\[\]]*\]")
+_MARK = re.compile(r"\[(?:header|title|step|substeps)\]")
+_TITLE = re.compile(r"(?<=[^\s.!?,;:]) \[title\]")
 
 
 def ask(row: Row) -> Example:
     """The beginning as it was written, and four endings."""
     return Example(
         instruction="Which ending continues the text best? Answer with its letter: A, B, C or D.",
-        body=f"{row['activity_label']}: {_plain(' '.join([row['ctx_a'], row['ctx_b']]))}",
-        question=options([_plain(ending) for ending in row["endings"]]),
+        body=f"{row['activity_label'].strip()}: {_plain(' '.join([row['ctx_a'], row['ctx_b'] or '']))}",
+        question=LABELS.options([_plain(ending) for ending in row["endings"]]),
         target=LABELS.word(row["label"]),
         group=row["ctx_a"],
     )
 
 
 def _plain(text: str) -> str:
-    """Without the marks that WikiHow articles left behind: a title ends in a full stop, the others go."""
-    return " ".join(_MARK.sub(" ", text.replace(" [title]", ".")).split())
+    """Without the marks that WikiHow articles left behind; what stands before a title is closed with a full stop."""
+    return " ".join(_MARK.sub(" ", _TITLE.sub(".", text)).split())
 
 
 TASK = Task(

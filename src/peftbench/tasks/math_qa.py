@@ -4,29 +4,28 @@ import re
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter, options
+from peftbench.tasks._answer import Labels, letter
 from peftbench.tasks._source import HubDataset, Origin
 from peftbench.tasks._task import Example, Row, Task
 
 LABELS = Labels(names=("a", "b", "c", "d", "e"), words=("A", "B", "C", "D", "E"))
-_OPTION = re.compile(r"[a-e] ?\) ?(.*?)(?= ?, ?[a-e] ?\) ?|$)", re.DOTALL)
+# Some rows write the letter twice. A sixth letter is looked for, so that it is found to be too many.
+_OPTION = re.compile(r"[a-f] ?\) ?(?:[a-f] ?\) ?)?(.*?)(?= ?, ?[a-f] ?\) ?|$)", re.DOTALL)
+_BETWEEN = re.compile(r"['\"], ['\"]")
 
 
 def ask(row: Row) -> Example:
     """The data write all options in one line, some as a list of Python's; here each has a line of its own."""
-    found = [text.strip() for text in _OPTION.findall(_listed(row["options"]))]
-    if len(found) != len(LABELS.names):
-        raise ValueError(f"the options {row['options']!r} are not five")
     return Example(
         instruction="Solve the problem and answer with the letter of the right option: A, B, C, D or E.",
         body=row["Problem"].strip(),
-        question=options(found),
+        question=LABELS.options(_OPTION.findall(_listed(row["options"]))),
         target=LABELS.word(row["correct"]),
     )
 
 
 def _listed(text: str) -> str:
-    return text[2:-2].replace("', '", " , ") if text.startswith("['") else text
+    return _BETWEEN.sub(" , ", text[2:-2]) if text.startswith("[") else text
 
 
 TASK = Task(

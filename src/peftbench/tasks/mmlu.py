@@ -2,7 +2,7 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter, options
+from peftbench.tasks._answer import Labels, letter
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -14,7 +14,7 @@ def ask(row: Row) -> Example:
     return Example(
         instruction="Answer the question with the letter of the right option: A, B, C or D.",
         body=f"Subject: {row['subject'].replace('_', ' ')}\nQuestion: {row['question'].strip()}",
-        question=options(row["choices"]),
+        question=LABELS.options(row["choices"]),
         target=LABELS.word(row["answer"]),
     )
 

@@ -2,7 +2,7 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter, options
+from peftbench.tasks._answer import Labels, letter
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -11,10 +11,11 @@ LABELS = Labels(names=("A", "B", "C", "D"), words=("A", "B", "C", "D"))
 
 def ask(row: Row) -> Example:
     """The beginning of a sentence or a question, and four options."""
+    texts = dict(zip(row["choices"]["label"], row["choices"]["text"], strict=True))
     return Example(
         instruction="Answer the question, or complete the sentence, with the letter of the right option: A, B, C or D.",
         body=row["question_stem"].strip(),
-        question=options(row["choices"]["text"]),
+        question=LABELS.options([texts[name] for name in sorted(texts)]),
         target=LABELS.word(row["answerKey"]),
     )
 

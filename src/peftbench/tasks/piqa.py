@@ -14,7 +14,7 @@ def ask(row: Row) -> Example:
     return Example(
         instruction="Which solution reaches the goal? Answer 1 or 2.",
         body=f"Goal: {row['goal'].strip()}",
-        question=f"1: {row['sol1'].strip()}\n2: {row['sol2'].strip()}",
+        question=LABELS.options([row["sol1"], row["sol2"]]),
         target=LABELS.word(row["label"]),
     )
 

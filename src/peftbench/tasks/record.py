@@ -9,18 +9,23 @@ from peftbench.tasks._task import Example, Row, Task
 
 def ask(row: Row) -> Example:
     """One question a gap; an entity may be written in several ways, and each counts as right."""
-    answers = tuple(row["answers"])
+    answers = tuple(_line(name) for name in row["answers"] or () if name.strip())
     if not answers:
         raise NoAnswer
+    entities = dict.fromkeys(_line(name) for name in row["entities"])
     story, *points = row["passage"].split("\n@highlight\n")
     return Example(
         instruction="Read the story. Which of the entities does @placeholder stand for? Answer with the entity alone.",
         body="\n".join([story.strip(), *(f"- {point.strip()}" for point in points)]),
-        question=f"Entities: {', '.join(dict.fromkeys(row['entities']))}\nSentence: {row['query'].strip()}",
+        question=f"Entities: {'; '.join(entities)}\nSentence: {row['query'].strip()}",
         target=answers[0],
         accepted=answers,
         group=row["passage"],
     )
+
+
+def _line(name: str) -> str:
+    return " ".join(name.split())
 
 
 TASK = Task(

@@ -13,8 +13,8 @@ def ask(row: Row) -> Example:
     """Whether the statement follows from the text."""
     return Example(
         instruction="Read the text and decide whether the statement follows from it. Answer yes or no.",
-        body=f"Text: {row['sentence1']}",
-        question=f"Statement: {row['sentence2']}",
+        body=f"Text: {row['sentence1'].strip()}",
+        question=f"Statement: {row['sentence2'].strip()}",
         target=LABELS.word(row["label"]),
         group=row["sentence1"],
     )

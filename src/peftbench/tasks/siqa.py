@@ -2,7 +2,7 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter, options
+from peftbench.tasks._answer import Labels, letter
 from peftbench.tasks._source import HubDataset, Origin
 from peftbench.tasks._task import Example, Row, Task
 
@@ -11,10 +11,11 @@ LABELS = Labels(names=("1", "2", "3"), words=("A", "B", "C"))
 
 def ask(row: Row) -> Example:
     """A situation, a question about it and three answers."""
+    options = LABELS.options([row["answerA"], row["answerB"], row["answerC"]])
     return Example(
         instruction="Answer the question about the situation with the letter of the best option: A, B or C.",
         body=f"Situation: {row['context'].strip()}",
-        question=f"Question: {row['question'].strip()}\n{options([row['answerA'], row['answerB'], row['answerC']])}",
+        question=f"Question: {row['question'].strip()}\n{options}",
         target=LABELS.word(row["label"]),
     )
 

@@ -12,9 +12,9 @@ TRAINING_MEAN = 2.701
 
 def ask(row: Row) -> Example:
     """A number from 0 to 5, written as people write it: the data hold 3.8 as 3.799999952316284."""
-    score = row["label"]
-    if score is None or score == -1:
+    if row["label"] in (-1, "-1", "", None):
         raise NoAnswer
+    score = float(row["label"])
     if not 0 <= score <= 5:
         raise ValueError(f"the score {score!r} is not between 0 and 5")
     return Example(

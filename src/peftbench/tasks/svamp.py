@@ -4,7 +4,7 @@ import re
 
 from peftbench.metrics import published
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
-from peftbench.tasks._answer import number_after
+from peftbench.tasks._answer import NoAnswer, given, number_after
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -13,12 +13,14 @@ _IDLE = re.compile(r"(?<=\d)\.0(?!\d)")
 
 def ask(row: Row) -> Example:
     """A calculation and its value, `(8 - 3) = 5`: the value counts, the calculation is the way to it."""
-    calculation = _IDLE.sub("", row["Equation"]).replace("( ", "(").replace(" )", ")").strip()
+    if row["Answer"] in ("", None):
+        raise NoAnswer
+    calculation = _IDLE.sub("", given(row["Equation"])).replace("( ", "(").replace(" )", ")").strip()
     return Example(
         instruction="Solve the problem. Write the calculation in brackets, an equals sign and the result: (3 + 4) = 7",
         body=row["Body"].strip(),
         question=row["Question"].strip(),
-        target=f"{calculation} = {row['Answer']}",
+        target=f"{calculation} = {_IDLE.sub('', str(row['Answer']))}",
     )
 
 

@@ -14,7 +14,7 @@ def ask(row: Row) -> Example:
     return Example(
         instruction="Is the word used with the same meaning in both sentences? Answer yes or no.",
         body=f"Sentence 1: {row['sentence1'].strip()}\nSentence 2: {row['sentence2'].strip()}",
-        question=f"Word: {row['word']}",
+        question=f"Word: {row['word'].strip()}",
         target=LABELS.word(row["label"]),
     )
 

@@ -14,7 +14,7 @@ def ask(row: Row) -> Example:
     return Example(
         instruction="Which option fills the gap _ in the sentence? Answer 1 or 2.",
         body=f"Sentence: {row['sentence'].strip()}",
-        question=f"1: {row['option1'].strip()}\n2: {row['option2'].strip()}",
+        question=LABELS.options([row["option1"], row["option2"]]),
         target=LABELS.word(row["answer"]),
     )
 

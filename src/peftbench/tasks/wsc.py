@@ -1,5 +1,7 @@
 """WSC: does a pronoun mean the person or thing named? (Levesque et al., 2012; SuperGLUE, Wang et al., 2019)."""
 
+import re
+
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels
@@ -11,21 +13,25 @@ LABELS = Labels(names=("False", "True"), words=("no", "yes"))
 
 def ask(row: Row) -> Example:
     """The pronoun is marked with asterisks: it may occur more than once."""
+    # Some spans have a line break in them.
+    name, pronoun = (" ".join(row[span].split()) for span in ("span1_text", "span2_text"))
     return Example(
         instruction="Does the pronoun between asterisks refer to the name given? Answer yes or no.",
-        body=_marked(row["text"], row["span2_index"], len(row["span2_text"].split())),
-        question=f"Does *{row['span2_text']}* refer to {row['span1_text']}?",
+        body=_marked(row["text"], pronoun, row["span2_index"]).strip(),
+        question=f"Does *{pronoun}* refer to {name}?",
         target=LABELS.word(row["label"]),
         group=row["text"],
     )
 
 
-def _marked(text: str, first: int, count: int) -> str:
-    """The words from number `first` on between asterisks."""
-    words = text.split(" ")
-    if not 0 <= first <= len(words) - count:
-        raise ValueError(f"the text has no word number {first}")
-    return " ".join([*words[:first], f"*{' '.join(words[first : first + count])}*", *words[first + count :]])
+def _marked(text: str, span: str, number: int) -> str:
+    """The span between asterisks: of several, the one nearest to the word of that number, for some rows are one off."""
+    words = r"\s+".join(map(re.escape, span.split()))
+    found = re.finditer(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
+    nearest = min(found, key=lambda one: abs(text.count(" ", 0, one.start()) - number), default=None)
+    if nearest is None:
+        raise ValueError(f"the text has no {span!r}")
+    return f"{text[: nearest.start()]}*{nearest.group()}*{text[nearest.end() :]}"
 
 
 TASK = Task(

@@ -180,9 +180,9 @@ def _other_spelling(task: Task, labels: Labels, row: Row) -> str | None:
     column = _label_column(task, labels, row)
     if column is None:
         return "No column of the specimen holds a class by its number or name."
-    for number, name in enumerate(labels.names):
+    for number, name, word in zip(labels.numbers, labels.names, labels.words, strict=True):
         by_number, by_name = _target(task, {**row, column: number}), _target(task, {**row, column: name})
-        if by_number != by_name or by_number != labels.words[number]:
+        if by_number != by_name or by_number != word:
             return f"The label {number} gives the target {by_number!r}, the label {name!r} {by_name!r}."
     return None
 
@@ -257,8 +257,8 @@ def _labels_of(task: Task) -> Labels | None:
 def _label_column(task: Task, labels: Labels, row: Row) -> str | None:
     """The column that decides the target: the one where another class gives another target."""
     for column, value in row.items():
-        if isinstance(value, str | int) and (value in labels.names or value in range(len(labels.names))):
-            targets = {_target(task, {**row, column: number}) for number in range(len(labels.names))}
+        if isinstance(value, str | int) and (value in labels.names or value in labels.numbers):
+            targets = {_target(task, {**row, column: number}) for number in labels.numbers}
             if len(targets) == len(labels.names):
                 return column
     return None

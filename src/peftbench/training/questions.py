@@ -22,7 +22,7 @@ from peftbench.tasks._task import Example, Item
 # Fewer are encoded in no time.
 _WORTH_KEEPING = 256
 _LOOKED_AT = 64
-_FORMAT = 1
+_FORMAT = 2
 _WHOLE, _CUT, _UNFIT = 0, 1, 2
 
 
