@@ -34,9 +34,7 @@ def catalogue(kind: str) -> list[dict[str, Any]]:
 
 
 def details(kind: str, name: str, store: Path) -> dict[str, Any]:
-    """Everything about one member, model, suite, bundle or run."""
-    if kind == "task":
-        return _task(name)
+    """Everything about one method, model, suite, bundle or run; a task has a card, see `task_card`."""
     if kind == "method":
         return _method(name)
     if kind == "suite":
@@ -58,20 +56,6 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
         facts = find(name)
         return {**vars(facts), "roles": facts.roles}
     raise UnknownName("kind", kind, ["task", "method", "model", "suite", "bundle", "run"])
-
-
-def _task(name: str) -> dict[str, Any]:
-    member = registry.load("tasks", name)
-    task = member.value
-    fields = ("version", "category", "chance", "licence", "citation", "max_new_tokens")
-    return {
-        "name": member.name,
-        "about": member.about,
-        **{key: getattr(task, key) for key in fields},
-        "metrics": [metric.name for metric in task.metrics],
-        "source": str(task.source),
-        "example": vars(task.ask(task.specimen[0])) if task.specimen else None,
-    }
 
 
 def _method(name: str) -> dict[str, Any]:

@@ -241,10 +241,8 @@ def test_a_new_task_without_code_works_as_it_is(tmp_path: Path) -> None:
     for name in ("mine.yaml", "other.yml"):
         assert f"{name} and {name[:-4].rstrip('.')}.csv" in peftbench("new", "task", name, folder=tmp_path).out
         assert peftbench("check", name, folder=tmp_path).code == 0
-    assert json.loads(peftbench("show", "task", "mine.yaml", folder=tmp_path).out)["metrics"] == [
-        "accuracy",
-        "macro_f1",
-    ]
+    card = json.loads(peftbench("show", "task", "mine.yaml", "--json", folder=tmp_path).out)
+    assert card["metrics"] == ["accuracy", "macro_f1"]
     before = snapshot(tmp_path)
     for name in ("mine.yaml", "mine.yml"):
         again = peftbench("new", "task", name, folder=tmp_path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peftbench.cli._arguments import AsJson, StoreDir, show_json, show_on_terminal
+from peftbench.cli._arguments import AsJson, DataRoot, StoreDir, show_json, show_on_terminal
 from peftbench.errors import UsageError
 
 
@@ -30,8 +30,21 @@ def show(
     kind: Annotated[str, typer.Argument(help="task, method, model, suite, bundle or run")],
     name: Annotated[str, typer.Argument(help="a name, a file or folder, or the id of a run")],
     store: StoreDir = Path("results"),
+    data_root: DataRoot = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Of a task: count tokens as this model would.")] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Show one task, method, model, suite, bundle or run in full, as JSON."""
+    """Show one task, method, model, suite, bundle or run in full: a task as a card of its rows, all else as JSON."""
+    if kind == "task":
+        from peftbench.card import task_card
+        from peftbench.show_card import card_view
+
+        card = task_card(name, str(data_root) if data_root else None, model or None)
+        if as_json:
+            show_json(card.model_dump(mode="json"))
+        else:
+            show_on_terminal(card_view(card))
+        return
     from peftbench.catalogue import details
 
     show_json(details(kind, name, store))
