@@ -20,6 +20,7 @@ from peftbench.tasks._by_name import Answers, answers_by_name, metrics_by_name, 
 from peftbench.tasks._files import scan
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._pattern import Pattern, pattern, text_of, value_of
+from peftbench.tasks._reworded import read_reworded
 from peftbench.tasks._source import Files, HubDataset
 from peftbench.tasks._task import BadRow, Example, Row, Source, Task
 
@@ -146,8 +147,10 @@ def read_member(path: Path) -> tuple[Task, str]:
         UsageError: a key or name is unknown, a value is wrong, a file of rows is missing, or a pattern names a column
             that its rows do not have.
     """
-    where = str(path)
-    asked = TaskFile.parse(_with_plain_labels(read_yaml(path), where), where)
+    where, data = str(path), read_yaml(path)
+    if "rows_of" in data:
+        return read_reworded(data, where)
+    asked = TaskFile.parse(_with_plain_labels(data, where), where)
     ask = _ask(asked, where)
     metrics = metrics_by_name(asked.metrics, ask.answers, where)
     source, first = _source(asked, ask, path)
