@@ -27,7 +27,7 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
     **dict.fromkeys(("runner", "stages", "plan", "scoring", "card"), 5),
-    **dict.fromkeys(("executors", "search", "report", "fetch"), 6),
+    **dict.fromkeys(("executors", "search", "report", "fetch", "importing"), 6),
     **dict.fromkeys(("testing", "verbs", "catalogue", "show", "show_card"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
 }
@@ -71,6 +71,7 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("fetch._places", DISK): "notes that the hub's client left beside a model go away",
     ("fetch.packages", DISK): "what is fetched is kept",
     ("fetch.packages", PROCESS): "pip downloads, from the index the user configured",
+    ("importing._written", DISK): "a folder of tasks",
     ("cost.meter", DISK): "resets the high-water mark of this process",
     ("testing.executors", DISK): "a contract is tried in a folder that goes away",
     ("testing.fresh", DISK): "what another process is told",

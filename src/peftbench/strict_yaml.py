@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{path} cannot be read: {error}.", "Give the path of a YAML file in UTF-8.") from error
     return parse_yaml(text, str(path))
+
+
+def yaml_text(data: Mapping[str, Any]) -> str:
+    """Settings as `parse_yaml` reads them, in their order."""
+    yaml = YAML()
+    # A text stays in one line, so that it can be compared with where it came from.
+    yaml.width = 2**20
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    stream = io.StringIO()
+    yaml.dump(dict(data), stream)
+    return stream.getvalue()

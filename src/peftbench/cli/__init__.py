@@ -40,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "status": running.status,
     "report": running.report,
     "fetch": data.fetch,
+    "import": data.import_,
     "list": looking.list_,
     "show": looking.show,
     "check": looking.check,

@@ -1,8 +1,9 @@
-"""Verbs that bring data and models: fetch."""
+"""Verbs that bring data, models and tasks: fetch, import."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -52,3 +53,25 @@ def fetch(
         asked = {"--tasks": tasks or least[0], "--models": models or least[1], "--methods": "" if what else "lora"}
         options = [word for option, names in asked.items() if names for word in (option, names)]
         typer.echo(f"Now: {shlex.join(['peftbench', 'run', *(what or []), *options, '--data-root', str(data_root)])}")
+
+
+def import_(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="What the file is: llamafactory (dataset_info.json).")],
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for the tasks; named after the format when absent.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make tasks of what was written down for another program, with a suite over them. Then: run DIR/suite.yaml."""
+    from peftbench.importing import import_file
+
+    found = import_file(form, file, out)
+    if as_json:
+        show_json(asdict(found))
+        return
+    for one in found.left_out:
+        typer.echo(f"set aside: {one.name}: {one.reason}")
+    further = f" ({len(found.further)} further splits: {', '.join(found.further)})" if found.further else ""
+    typer.echo(f"{len(found.tasks)} tasks written to {found.folder}{further}, {len(found.left_out)} entries set aside.")
+    typer.echo(f"Now: peftbench run {found.folder / 'suite.yaml'} --models ... --methods ... --data-root DIR")

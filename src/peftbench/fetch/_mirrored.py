@@ -15,6 +15,7 @@ from peftbench.errors import DataProblem, ModelProblem
 from peftbench.mirror import LOCK, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
 from peftbench.models._facts import embedded_names
 from peftbench.spec import Suite
+from peftbench.tasks._reworded import Reworded
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Row, Task
 
@@ -87,11 +88,14 @@ def _data_sets(suite: Suite) -> dict[str, Wanted]:
     found: dict[str, Wanted] = {}
     for entry in suite.tasks:
         task: Task = registry.load("tasks", entry.use).value
-        source = task.source
+        # A mirror holds rows as they are, whatever a task makes of them.
+        source = task.source.base if isinstance(task.source, Reworded) else task.source
         if not isinstance(source, HubDataset):
             continue
         asked = entry.own().get("test")
         split = task.published_test if asked is None and suite.metrics == "published" else asked
+        if split is None and isinstance(task.source, Reworded):
+            split = task.source.test
         tested = source if split is None else source.with_test(str(split))
         before = found.get(source.mirror, Wanted(source, {source.mirror_test: source}))
         if before.source.origins != source.origins:

@@ -41,7 +41,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
                 f"There is no suite file {name}.", "Give the path of a YAML file, or see: peftbench list suites"
             )
         data = read_yaml(path)
-        if "target" in data and not data.keys() & set(_FAMILIES):
+        if data.keys() & {"target", "rows_of"} and not data.keys() & set(_FAMILIES):
             raise InvalidSpec(f"{path} is a task, not a suite.", f"Write: --tasks {path}")
         data.setdefault("name", path.stem)
         for family in ("tasks", "models", "methods"):

@@ -20,6 +20,7 @@ from peftbench.tasks._by_name import Answers, answers_by_name, metrics_by_name, 
 from peftbench.tasks._files import scan
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._pattern import Pattern, pattern, text_of, value_of
+from peftbench.tasks._reworded import read_reworded
 from peftbench.tasks._source import Files, HubDataset
 from peftbench.tasks._task import BadRow, Example, Row, Source, Task
 
@@ -159,6 +160,8 @@ def read_member(path: Path) -> tuple[Task, str]:
     said = read_yaml(path)
     if said.keys() & {"tasks", "models", "methods"}:
         raise InvalidSpec(f"{where} is a suite, not a task.", f"See what it would do: peftbench plan {where}")
+    if "rows_of" in said:
+        return read_reworded(said, where)
     asked = TaskFile.parse(_with_plain_labels(said, where), where)
     ask = _ask(asked, where)
     metrics = metrics_by_name(asked.metrics, ask.answers, where)
