@@ -131,7 +131,13 @@ def test_answers_that_are_no_classes_are_not_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("classes", "times", "shown"), [(20, 2, 20), (21, 2, 0), (2, 1, 0), (1, 2, 1)])
 def test_few_answers_are_classes(classes: int, times: int, shown: int, tmp_path: Path) -> None:
     rows = [
-        {"Body": f"There are {n} hens.", "Question": "How many?", "Answer": str(n), "Equation": "", "Type": ""}
+        {
+            "Body": f"There are {n} hens.",
+            "Question": "How many?",
+            "Answer": str(n),
+            "Equation": f"( {n}.0 + 0.0 )",
+            "Type": "",
+        }
         for n in range(classes)
         for _ in range(times)
     ]

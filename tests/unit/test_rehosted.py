@@ -287,7 +287,7 @@ def test_empty_parts_are_left_out() -> None:
         ("mmlu", {"question": "q", "choices": ["1"], "answer": 0}, "there are 1 options, not 4"),
         ("sst2", {"sentence": 3, "label": 0}, "the column 'sentence' holds a int, not a text"),
         ("sst2", {"text": "a", "label": 0}, "has no column 'sentence'"),
-        ("gsm8k", {"question": "q", "answer": None}, "the column 'answer' holds a NoneType, not a text"),
+        ("gsm8k", {"question": "q", "answer": None}, "nothing stands in answer"),
         ("apps", {"question": "q", "solutions": "{}"}, "the solutions are no list of texts"),
         ("apps", {"question": "q", "solutions": "__import__('os')"}, "Expecting value"),
         ("stsb", {"sentence1": "a", "sentence2": "b", "label": 7}, "the score 7 is not between 0 and 5"),
