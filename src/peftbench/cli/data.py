@@ -72,6 +72,8 @@ def import_(
         return
     for one in found.left_out:
         typer.echo(f"set aside: {one.name}: {one.reason}")
-    further = f" ({len(found.further)} further splits: {', '.join(found.further)})" if found.further else ""
-    typer.echo(f"{len(found.tasks)} tasks written to {found.folder}{further}, {len(found.left_out)} entries set aside.")
+    further = f" (with another split: {', '.join(found.further)})" if found.further else ""
+    typer.echo(
+        f"Tasks written to {found.folder}: {len(found.tasks)}{further}. Entries set aside: {len(found.left_out)}."
+    )
     typer.echo(f"Now: peftbench run {found.folder / 'suite.yaml'} --models ... --methods ... --data-root DIR")
