@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STORE ?= results
+DATA ?= ../shared/data
 # Two tests at a time, those that share a fixture in one process.
 PYTEST ?= -n 2 --dist loadgroup
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
@@ -38,6 +39,7 @@ wheel: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/warm_worker.py
+	if [ -d $(DATA) ]; then $(BIN)/python benchmarks/read_rows.py --data-root $(DATA); fi
 
 clean:
 	rm -rf $(VENV) build dist
