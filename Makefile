@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STORE ?= results
 DATA ?= ../shared/data
+MODEL ?= ../shared/models/smollm2-135m-instruct-gguf
 # Two tests at a time, those that share a fixture in one process.
 PYTEST ?= -n 2 --dist loadgroup
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
@@ -40,6 +41,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/warm_worker.py
 	if [ -d $(DATA) ]; then $(BIN)/python benchmarks/read_rows.py --data-root $(DATA); fi
+	if [ -d $(DATA) ]; then $(BIN)/python benchmarks/token_cache.py --data-root $(DATA) --model $(MODEL); fi
 
 clean:
 	rm -rf $(VENV) build dist
