@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from peftbench.errors import InvalidSpec
 
@@ -63,5 +64,14 @@ def yaml_text(data: Mapping[str, Any]) -> str:
     yaml.width = 2**20
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = io.StringIO()
-    yaml.dump(dict(data), stream)
+    yaml.dump(_quoted(dict(data)), stream)
     return stream.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """In quotes where a text holds the one line end that would be read back as a space (next line, U+0085)."""
+    if isinstance(value, dict):
+        return {key: _quoted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_quoted(item) for item in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and "\x85" in value else value

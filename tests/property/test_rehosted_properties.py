@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from oracles.published_rows import explode_apps, explode_record
@@ -96,6 +96,7 @@ def test_marking_adds_marks_alone(text: str, first: str, second: str, one: int, 
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), texts | shares | st.lists(texts, max_size=3)))
+@example({"a": "x\x85y", "b": ["\x85"], "c": {"d": "\u2028 \ufeff\r\n\t#: - '"}})
 def test_what_is_written_as_yaml_is_read_back(data: dict[str, Any]) -> None:
     assume(data)
     assert parse_yaml(yaml_text(data), "here") == data

@@ -13,7 +13,7 @@ from peftbench import registry
 from peftbench.errors import UnknownName, UsageError
 from peftbench.importing import Imported, LeftOut, import_file
 from peftbench.importing.llamafactory import import_llamafactory
-from peftbench.strict_yaml import read_yaml
+from peftbench.strict_yaml import read_yaml, yaml_text
 from peftbench.suites._read import read_suite
 from peftbench.tasks._task import Task, items
 
@@ -286,3 +286,7 @@ def test_the_folder_is_named_after_the_format(tmp_path: Path, monkeypatch: pytes
         (LeftOut("odd", "script_url: only files and the Hugging Face hub are read"),),
     )
     assert (tmp_path / "llamafactory" / "suite.yaml").is_file()
+
+
+def test_wording_stays_in_one_line() -> None:
+    assert yaml_text({"instruction": "word " * 200 + "end"}).count("\n") == 1

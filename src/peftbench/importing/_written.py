@@ -40,23 +40,14 @@ class Imported:
     left_out: tuple[LeftOut, ...]
 
 
-def refuse_existing(folder: Path) -> None:
-    """Nothing is written over.
-
-    Raises:
-        UsageError: there is such a folder, or a file of that name.
-    """
-    if folder.exists():
-        raise UsageError(f"{folder} exists.", "Name another folder: --out DIR. Nothing was written.")
-
-
 def write_tasks(folder: Path, tasks: Sequence[TaskToWrite], suite: Mapping[str, Any], head: str) -> None:
     """Write a file for each task and the suite over them; `head` is a line that says where they come from.
 
     Raises:
         UsageError: the folder exists or cannot be written.
     """
-    refuse_existing(folder)
+    if folder.exists():
+        raise UsageError(f"{folder} exists.", "Name another folder: --out DIR. Nothing was written.")
     head = " ".join(head.split())
     further = [f"#   {{use: {task.name}.yaml, test: {split}}}" for task in tasks for split in task.further]
     note = "\n".join(["# Other splits, for the list of tasks:", *further, ""]) if further else ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from peftbench import registry
 from peftbench.errors import DataProblem, InvalidSpec, UnknownName, UsageError
-from peftbench.importing._written import Imported, LeftOut, TaskToWrite, refuse_existing, write_tasks
+from peftbench.importing._written import Imported, LeftOut, TaskToWrite, write_tasks
 from peftbench.tasks._rehosted import published_in
 from peftbench.tasks._reworded import read_reworded
 from peftbench.tasks._task import Source
@@ -72,7 +72,6 @@ def import_llamafactory(file: Path, out: Path) -> Imported:
     Raises:
         UsageError: the file cannot be read, an entry has no source, the folder exists, or nothing can be imported.
     """
-    refuse_existing(out)
     found = _read(file)
     tasks: dict[str, TaskToWrite] = {}
     left_out: list[LeftOut] = []
