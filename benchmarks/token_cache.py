@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from peftbench import registry
 from peftbench.models._chat import Chat
 from peftbench.tasks._task import Item, Split, items
-from peftbench.training.questions import Room, ask
+from peftbench.training.questions import Room, token_table
 
 ROUNDS = 5
 LIMIT_SECONDS = 1.0
@@ -46,7 +46,7 @@ def timed(chat: Chat, sets: Sequence[tuple[str, Sequence[Item]]]) -> tuple[float
     """Seconds to ask for all of it and to touch every token, and the number of tokens."""
     start, tokens, total = time.perf_counter(), 0, 0
     for rows, items_of in sets:
-        table = ask(chat, items_of, Room(2048), rows)[0].table
+        table = token_table(chat, items_of, Room(2048), rows)
         tokens += table.prompts.size + table.answers.size
         total += int(table.prompts.sum()) + int(table.answers.sum())
     assert total

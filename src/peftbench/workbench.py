@@ -14,7 +14,7 @@ from peftbench.models._facts import ModelFacts, find
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
 from peftbench.tasks._task import Item, Split, Task, items, sample
-from peftbench.training.questions import Question, Room, ask
+from peftbench.training.questions import Question, Room, token_table
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ class Workbench:
         """Items of a task as token ids for the base that was asked for last; each is encoded once."""
         self._turn_to(ref)
         known = self._questions.setdefault(room, {})
-        new = ask(
-            self._there().model.chat, (item for item in items if item.id not in known), room, ref.model_dump_json()
-        )
-        known.update((question.item.id, question) for question in new)
+        new = [item for item in items if item.id not in known]
+        table = token_table(self._there().model.chat, new, room, ref.model_dump_json())
+        known.update((item.id, Question(item, table, line)) for line, item in enumerate(new))
         return [known[item.id] for item in items]
 
     def _there(self) -> _Base:

@@ -14,7 +14,7 @@ from peftbench.models._chat import Encoded, Message
 from peftbench.spec import TrainSpec
 from peftbench.tasks._task import Example, Item, sample
 from peftbench.training.batches import fingerprint, schedule, split_validation
-from peftbench.training.questions import Question, Room, TokenTable, ask
+from peftbench.training.questions import Question, Room, TokenTable, token_table
 from property.strategies import seeds
 
 sizes = st.integers(1, 60)
@@ -173,11 +173,10 @@ class _Chat:
 
 
 @pytest.mark.parametrize("room", [Room(64), Room(32, answer=8)])
-def test_questions_keep_their_items_and_know_when_they_do_not_fit(room: Room) -> None:
+def test_a_table_knows_which_questions_do_not_fit(room: Room) -> None:
     chat = _Chat()
     short, long = Example("do", "yes", body="it", question="now"), Example("a long instruction", "no")
     items = [Item("test/0", short, ("yes",)), Item("test/1", long, ("no",))]
-    asked = ask(chat, items, room)  # type: ignore[arg-type]  # a stand-in with the one method that is called
-    assert [question.item for question in asked] == items
-    assert [question.encoded for question in asked] == [Encoded((9,), (3,)), None]
+    table = token_table(chat, items, room)  # type: ignore[arg-type]  # a stand-in with the one method that is called
+    assert [table[line] for line in range(len(table))] == [Encoded((9,), (3,)), None]
     assert chat.rooms == [(room.total, room.answer)] * 2

@@ -16,7 +16,7 @@ from peftbench.models._facts import find
 from peftbench.models._load import load
 from peftbench.spec import ModelRef
 from peftbench.tasks._task import Example, Item
-from peftbench.training.questions import Room, TokenTable, ask
+from peftbench.training.questions import Room, TokenTable, token_table
 
 MANY = 300
 
@@ -51,9 +51,8 @@ class Counted(Chat):
 
 def encoded_by(chat: Counted, items: list[Item], room: Room, rows: str = "rows") -> tuple[list[Encoded | None], int]:
     before = chat.calls
-    questions = ask(chat, items, room, rows)
-    assert [question.item for question in questions] == items
-    return [question.encoded for question in questions], chat.calls - before
+    table = token_table(chat, items, room, rows)
+    return [table[line] for line in range(len(items))], chat.calls - before
 
 
 ids = st.lists(st.integers(0, 2**31 - 1), max_size=6).map(tuple)
@@ -104,7 +103,7 @@ def test_other_rows_rooms_prompts_and_templates_are_encoded_anew(tokenizer: obje
 
 
 def test_rows_without_a_name_are_not_kept(tokenizer: object, cache: Path) -> None:
-    ask(Counted(tokenizer, "plain"), some(), Room(24))
+    token_table(Counted(tokenizer, "plain"), some(), Room(24))
     assert not cache.exists()
 
 
@@ -127,9 +126,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(tokenizer: object, tmp_p
     assert not cache.exists()
 
 
-def test_few_questions_are_not_worth_a_file(tokenizer: object, cache: Path) -> None:
-    ask(Counted(tokenizer, "plain"), some(20), Room(24), "rows")
+def test_few_questions_are_not_worth_a_file_unless_they_are_long(tokenizer: object, cache: Path) -> None:
+    token_table(Counted(tokenizer, "plain"), some(20), Room(24), "rows")
     assert not cache.exists()
+    token_table(Counted(tokenizer, "plain"), some(20, "word " * 1000), Room(24), "rows")
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_many_at_once_all_get_the_same(tokenizer: object, cache: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,14 @@ from peftbench.methods._method import Base
 from peftbench.methods._snapshot import Snapshot
 from peftbench.methods.full import Full
 from peftbench.methods.lora import Lora
-from peftbench.models._chat import Encoded
+from peftbench.models._chat import Chat, Encoded
 from peftbench.models._facts import find
 from peftbench.spec import ModelRef, Resources, TaskRef
 from peftbench.tasks._task import Item
 from peftbench.tasks.sst2 import TASK as SST2
 from peftbench.tasks.toy_mood import TASK
 from peftbench.tasks.toy_more import TASK as MORE
-from peftbench.training.questions import Question, Room, ask
+from peftbench.training.questions import Question, Room, TokenTable, token_table
 from peftbench.workbench import Workbench
 
 FACTS = find("tiny")
@@ -143,16 +143,20 @@ def said(questions: list[Question]) -> list[tuple[Item, Encoded | None]]:
     return [(question.item, question.encoded) for question in questions]
 
 
+def encoded(chat: Chat, items: Sequence[Item], room: Room) -> list[tuple[Item, Encoded | None]]:
+    table = token_table(chat, items, room)
+    return [(item, table[line]) for line, item in enumerate(items)]
+
+
 def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     chat = bench._there().model.chat
 
-    def counting(chat: object, items: Iterable[Item], room: Room, rows: str) -> list[Question]:
-        found = ask(bench._there().model.chat, items, room)
-        asked.extend(question.item.id for question in found)
-        return found
+    def counting(chat: Chat, items: Sequence[Item], room: Room, rows: str) -> TokenTable:
+        asked.extend(item.id for item in items)
+        return token_table(chat, items, room)
 
-    monkeypatch.setattr(workbench, "ask", counting)
+    monkeypatch.setattr(workbench, "token_table", counting)
     items = bench.items(REF, "train", 20, HOW)
     small, large = Room(30), Room(200, answer=8)
     for room, wanted, new in (
@@ -164,13 +168,13 @@ def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: py
         (small, items[::-1], 0),
     ):
         asked.clear()
-        assert said(bench.ask(REF, wanted, room)) == said(ask(chat, wanted, room))
+        assert said(bench.ask(REF, wanted, room)) == encoded(chat, wanted, room)
         assert len(asked) == new
     bench.drop_base()
     bench.base(TINY.model_copy(update={"chat": "plain"}), HOW)
     plain = bench.ask(REF, items, large)
-    assert said(plain) == said(ask(bench._there().model.chat, items, large))
-    assert said(plain) != said(ask(chat, items, large))
+    assert said(plain) == encoded(bench._there().model.chat, items, large)
+    assert said(plain) != encoded(chat, items, large)
 
 
 def test_rows_of_another_task_are_given_up(bench: Workbench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,8 +19,8 @@ from peftbench.models._chat import Chat, Encoded, Message
 from peftbench.spec import NUMERICS
 from peftbench.tasks._task import Example, Item
 
-# Fewer are encoded in no time.
-_WORTH_KEEPING = 256
+# Fewer questions, of fewer characters together, are encoded in no time.
+_MANY, _LONG = 256, 50_000
 _LOOKED_AT = 64
 _FORMAT = 2
 _WHOLE, _CUT, _UNFIT = 0, 1, 2
@@ -97,17 +97,20 @@ class Question:
         return self.table.cut(self.line)
 
 
-def ask(chat: Chat, items: Iterable[Item], room: Room, rows: str | None = None) -> list[Question]:
+def token_table(chat: Chat, items: Sequence[Item], room: Room, rows: str | None = None) -> TokenTable:
     """Encode items for a model, or read what was encoded before. `rows` names the rows and their prompt, by content."""
-    wanted = list(items)
-    key = None if rows is None or len(wanted) < _WORTH_KEEPING else _key(chat, wanted, room, rows)
+    key = None if rows is None or not _worth_keeping(items) else _key(chat, items, room, rows)
     table = None if key is None else _kept(key)
-    if table is None or len(table) != len(wanted):
-        messages = ((_message(item.example), item.example.target) for item in wanted)
+    if table is None or len(table) != len(items):
+        messages = ((_message(item.example), item.example.target) for item in items)
         table = TokenTable.of([chat.encode(message, target, room.total, room.answer) for message, target in messages])
         if key is not None:
             _keep(key, table)
-    return [Question(item, table, line) for line, item in enumerate(wanted)]
+    return table
+
+
+def _worth_keeping(items: Sequence[Item]) -> bool:
+    return len(items) >= _MANY or sum(len(_message(item.example).text) for item in items) >= _LONG
 
 
 def _message(example: Example) -> Message:
