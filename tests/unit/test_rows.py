@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from peftbench import hub, registry
 from peftbench.errors import DataProblem, MissingExtra
 from peftbench.metrics.classification import ACCURACY
 from peftbench.tasks._answer import Labels, NoAnswer, given
+from peftbench.tasks._problem import apart
 from peftbench.tasks._source import Files, Generated, HubDataset
 from peftbench.tasks._task import Example, Item, Row, Split, Task, items
 
@@ -140,6 +143,30 @@ def test_a_story_of_one_sentence_has_only_its_question() -> None:
     assert (one.body, one.question) == ("", "How many?")
     two = gsm8k.ask({"question": "There are 3. How many?", "answer": "<<1+2=3>>3\n#### 3"})
     assert (two.body, two.question, two.target) == ("There are 3.", "How many?", "3\n#### 3")
+
+
+@pytest.mark.parametrize(
+    ("story", "question"),
+    [
+        ("There are 3 jars.", "How much does Mr. Reed pay to Dr. B. Lind for them?"),
+        ("He got a B. Then he left.", "When?"),
+        ("It was late!", "How late? Give hours."),
+        ("So it is. He asks 'Why?' often.", "How often?"),
+        ("", "No question here"),
+        ("It is 6 p.m.", "Name the hour."),
+        ("Tea costs $1.50 a cup.", "What do 2 cups cost?"),
+    ],
+)
+@pytest.mark.parametrize("between", [" ", "  ", "\n\n", "\xa0"])
+def test_what_is_asked_is_never_in_the_part_that_may_be_cut(story: str, question: str, between: str) -> None:
+    assert apart(f" {story}{between}{question}\n") == (story, question)
+
+
+@drawn(st.text("aB.?! \n'", max_size=40))
+def test_taken_apart_a_problem_loses_no_word(text: str) -> None:
+    story, question = apart(text)
+    assert f"{story} {question}".split() == text.split()
+    assert question or not text.strip()
 
 
 # ---- sources -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 from peftbench.metrics import published
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
 from peftbench.tasks._answer import given, number_after
+from peftbench.tasks._problem import apart
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -12,19 +13,14 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
 def ask(row: Row) -> Example:
-    """The problem; what stands before its last sentence may be cut, the question itself may not."""
-    story, question = _split_last_sentence(row["question"].strip())
+    """The solution without the calculator's marks, which stand beside every sum of it."""
+    story, question = apart(row["question"])
     return Example(
         instruction="Solve the problem step by step. End with the line: #### and the answer as a number.",
         body=story,
         question=question,
         target=_CALCULATOR.sub("", given(row["answer"])).strip(),
     )
-
-
-def _split_last_sentence(text: str) -> tuple[str, str]:
-    story, mark, question = text.rpartition(". ")
-    return (story + ".", question) if mark else ("", text)
 
 
 TASK = Task(
@@ -48,6 +44,6 @@ TASK = Task(
             "answer": "He pays 3*5 = $<<3*5=15>>15.\n#### 15",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=256,
 )

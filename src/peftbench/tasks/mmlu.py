@@ -3,6 +3,7 @@
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels, letter
+from peftbench.tasks._problem import apart
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -11,10 +12,12 @@ LABELS = Labels(names=("A", "B", "C", "D"), words=("A", "B", "C", "D"))
 
 def ask(row: Row) -> Example:
     """The subject tells how a word is meant."""
+    story, question = apart(row["question"])
+    subject = f"Subject: {row['subject'].replace('_', ' ')}"
     return Example(
         instruction="Answer the question with the letter of the right option: A, B, C or D.",
-        body=f"Subject: {row['subject'].replace('_', ' ')}\nQuestion: {row['question'].strip()}",
-        question=LABELS.options(row["choices"]),
+        body=f"{subject}\n{story}" if story else subject,
+        question=f"Question: {question}\n{LABELS.options(row['choices'])}",
         target=LABELS.word(row["answer"]),
     )
 
@@ -44,5 +47,5 @@ TASK = Task(
             "answer": 0,
         },
     ),
-    version=1,
+    version=2,
 )
