@@ -16,21 +16,19 @@ A run without `record.json` has not been done. Reading never changes anything.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from peftbench.errors import MissingExtra, StoreProblem
+from peftbench.file_lock import lock_file
 from peftbench.progress import RunProgress
 from peftbench.progress import read as read_progress
 from peftbench.record import Prediction, Record
@@ -131,7 +129,7 @@ class Store:
             file = folder.claim.open("ab")
         with file:
             with _translated(self.path):
-                mine = _lock(file, wait=wait)
+                mine = lock_file(file, wait=wait)
             yield mine
 
     def put(self, record: Record) -> None:
@@ -304,29 +302,9 @@ def _is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a file, as far as that can be seen; nothing is written."""
     try:
         with path.open("rb") as file:
-            return not _lock(file, wait=False)
+            return not lock_file(file, wait=False)
     except OSError:
         return False
-
-
-def _lock(file: IO[bytes], *, wait: bool) -> bool:
-    """Lock a file until it is closed; False when another process has it."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    # Asking for the state of a run locks it for an instant, so one refusal says nothing yet.
-    for pause in (0.0,) if wait else (0.01, 0.04, 0.0):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(pause)
-            continue
-        except OSError as error:
-            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
-                raise
-        return True
-    return False
 
 
 @contextlib.contextmanager

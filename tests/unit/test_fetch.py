@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ from peftbench.errors import DataProblem, ModelProblem, UnknownName, UsageError
 from peftbench.fetch import PACKAGED_MODEL, Fetched, Packages, _mirrored, fetch
 from peftbench.fetch._mirrored import Asked, Tell, Wanted
 from peftbench.fetch.packages import OLMO
-from peftbench.mirror import LOCK, Lock, Locked, Sum, read_lock, verify, write_lock
+from peftbench.mirror import CLAIM, LOCK, Lock, Locked, Sum, read_lock, verify, write_lock
 from peftbench.models._facts import find
 from peftbench.spec import Suite
 from peftbench.tasks._source import HubDataset
@@ -44,6 +44,9 @@ class Invented:
     breaks_at: str | None = None
     model_files: dict[str, str] = field(default_factory=lambda: {"notes.txt": "small"})
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+        """There is nothing that this place cannot have."""
 
     def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterator[tuple[str, list[Row]]]]:
         self.asked.append((wanted.source.mirror, pinned))
@@ -72,8 +75,10 @@ def suite(*tasks: Any, models: tuple[Any, ...] = ("tiny",), **fields: Any) -> Su
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Every file of a mirror, hidden ones and the lock too."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """Every file of a mirror, hidden ones and the lock too, but for the one that says who fills it."""
+    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert found.pop(CLAIM, b"") == b""
+    return found
 
 
 def names_of(root: Path) -> set[str]:
@@ -480,7 +485,7 @@ def test_packages_fill_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     [
         (suite("sst2"), "No package holds validation of sst2", "boolq, openbookqa, piqa, siqa, winogrande"),
         (suite({"use": "mrpc", "test": "test"}), "No package holds validation, test of mrpc", "the rest is on the hub"),
-        (suite("toy_mood", models=(MODEL,)), f"Unknown model in packages '{MODEL}'", PACKAGED_MODEL),
+        (suite("boolq", models=(MODEL,)), f"Unknown model in packages '{MODEL}'", PACKAGED_MODEL),
         (suite("toy_mood", models=("SmolLM2-135M-Instruct",)), "Unknown model", f"Did you mean '{PACKAGED_MODEL}'"),
         (suite("toy_mood", models=({"use": PACKAGED_MODEL, "revision": "main"},)), "has no revisions", "Leave"),
     ],
@@ -490,8 +495,24 @@ def test_what_packages_do_not_hold_is_one_sentence(
 ) -> None:
     monkeypatch.setattr(fetching._places, "download", lambda *_: pytest.fail("something was downloaded"))
     with pytest.raises(UsageError, match=words) as caught:
-        fetch(asked, tmp_path, Packages(tmp_path / "wheels"))
+        fetch(asked, tmp_path / "mirror", Packages(tmp_path / "wheels"))
     assert fix in caught.value.fix
+    assert not (tmp_path / "mirror").exists()
+
+
+def test_two_cannot_fill_one_mirror_at_once(tmp_path: Path) -> None:
+    class Second(Invented):
+        """While it gives the first data set, somebody else asks for another one."""
+
+        def splits(self, wanted: Wanted, commit: str) -> Iterator[tuple[str, list[Row]]]:
+            with pytest.raises(DataProblem, match=f"Another fetch is filling {tmp_path}"):
+                fetch(suite("rte"), tmp_path, Invented())
+            fetch(suite("rte"), tmp_path / "elsewhere", Invented())
+            return super().splits(wanted, commit)
+
+    fetch(suite("sst2"), tmp_path, Second())
+    fetch(suite("rte"), tmp_path, Invented())
+    assert set(read_lock(tmp_path).datasets) == {"sst2", "rte"}
 
 
 def test_a_wheel_is_announced_only_when_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

