@@ -18,7 +18,7 @@ from peftbench.errors import DataProblem, MissingExtra
 from peftbench.metrics.classification import ACCURACY
 from peftbench.tasks._answer import Labels, NoAnswer, given
 from peftbench.tasks._problem import apart
-from peftbench.tasks._source import Files, Generated, HubDataset
+from peftbench.tasks._source import Files, Generated, HubDataset, Origin
 from peftbench.tasks._task import Example, Item, Row, Split, Task, items
 
 LABELS = Labels(("bad", "good"), ("no", "yes"))
@@ -170,6 +170,13 @@ def test_taken_apart_a_problem_loses_no_word(text: str) -> None:
 
 
 # ---- sources -------------------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_that_others_stand_in_for_has_one_test_split() -> None:
+    origin = Origin("owner/copy")
+    with pytest.raises(ValueError, match="cannot have `others`"):
+        HubDataset("owner/set", None, mirror="set", others=("more",), instead=(origin,))
+    assert HubDataset("owner/set", None, mirror="set", instead=(origin,)).origins[1] == origin
 
 
 def mirror(

@@ -74,6 +74,11 @@ class HubDataset(Source):
     sizes: tuple[int, int] | None = None
     train_is_test: bool = False
 
+    def __post_init__(self) -> None:
+        """An origin names one split to be evaluated on."""
+        if self.others and self.instead:
+            raise ValueError(f"{self.id} has `instead`, so it cannot have `others`")
+
     @property
     def origins(self) -> tuple[Origin, ...]:
         """Where the rows are on the hub, the best place first."""
