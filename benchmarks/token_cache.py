@@ -29,24 +29,24 @@ LIMIT_SECONDS = 1.0
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def everything(data_root: str) -> list[tuple[str, list[Item]]]:
-    """The examples of both splits of every data set that the mirror has, each with what names its rows."""
-    found = []
+def everything(data_root: str) -> list[list[Item]]:
+    """The examples of both splits of every data set that the mirror has."""
+    found: list[list[Item]] = []
     for name in registry.shipped("tasks"):
         task = registry.load("tasks", name).value
         if not task.group:
             continue
         identity = task.source.identity(data_root)
         sets = {split: items(task, enumerate(task.source.rows(split, data_root, identity)), split) for split in SPLITS}
-        found += [(f"{name} {identity}", rows) for rows in sets.values()]
+        found += sets.values()
     return found
 
 
-def timed(chat: Chat, sets: Sequence[tuple[str, Sequence[Item]]]) -> tuple[float, int]:
+def timed(chat: Chat, sets: Sequence[Sequence[Item]]) -> tuple[float, int]:
     """Seconds to ask for all of it and to touch every token, and the number of tokens."""
     start, tokens, total = time.perf_counter(), 0, 0
-    for rows, items_of in sets:
-        table = token_table(chat, items_of, Room(2048), rows)
+    for rows in sets:
+        table = token_table(chat, rows, Room(2048))
         tokens += table.prompts.size + table.answers.size
         total += int(table.prompts.sum()) + int(table.answers.sum())
     assert total
@@ -71,7 +71,7 @@ def main() -> None:
             seconds, found = timed(chat, sets)
             assert found == tokens
             again.append(seconds)
-    count, median = sum(len(rows) for _, rows in sets), statistics.median(again)
+    count, median = sum(map(len, sets)), statistics.median(again)
     print(f"{count:,} examples, {tokens:,} tokens, {size / 1e6:.0f} MB")
     print(
         f"encoded {first:.1f} s, from the cache {median:.2f} s (median of {ROUNDS}: {min(again):.2f}-{max(again):.2f})"

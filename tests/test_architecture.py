@@ -53,6 +53,7 @@ DISK, PROCESS, NETWORK = "disk", "process", "network"
 EFFECTS: Mapping[tuple[str, str], str] = {
     ("store", DISK): "the folders of runs",
     ("progress", DISK): "how far a run is, for whoever asks from another terminal",
+    ("cache", DISK): "where it lies for a user without a home",
     ("mirror", DISK): "rows and the lock of a mirror",
     ("report._write", DISK): "the report",
     ("report.figures", DISK): "the pictures of the report",

@@ -192,7 +192,7 @@ def _specimen(task: Task, row: Row, chat: Chat | None) -> Specimen:
 
 
 def _message(example: Example) -> Message:
-    return Message(example.instruction, example.body, example.question)
+    return Message(example.instruction, example.body, example.question, example.cut_from)
 
 
 def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | None) -> dict[str, object]:

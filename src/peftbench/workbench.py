@@ -93,7 +93,7 @@ class Workbench:
         self._turn_to(ref)
         known = self._questions.setdefault(room, {})
         new = [item for item in items if item.id not in known]
-        table = token_table(self._there().model.chat, new, room, ref.model_dump_json())
+        table = token_table(self._there().model.chat, new, room)
         known.update((item.id, Question(item, table, line)) for line, item in enumerate(new))
         return [known[item.id] for item in items]
 

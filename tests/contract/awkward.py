@@ -142,7 +142,7 @@ def _changed(text: str, golden: str | None) -> list[str]:
 
 
 def _outcomes(text: str) -> dict[str, str]:
-    return {part["row"]: part["outcome"] for part in _PART.finditer(text)}
+    return {part["row"]: part["outcome"].rstrip("\n") for part in _PART.finditer(text)}
 
 
 def _version(text: str) -> int:

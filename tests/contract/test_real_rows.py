@@ -45,14 +45,14 @@ SAID: dict[str, Callable[[Row], list[str]]] = {
     "multirc": columns("paragraph", "question", "answer"),
     "boolq": lambda row: [row["passage"], row["question"].strip(" ?")],
     "wic": columns("sentence1", "sentence2", "word"),
-    "wsc": lambda row: [f"*{row['span2_text']}* refer to {row['span1_text']}?"],
+    "wsc": lambda row: [f'*{row["span2_text"]}* refer to "{row["span1_text"]}"?'],
     "cb": columns("premise", "hypothesis"),
     "copa": lambda row: [
         row["premise"],
         {"cause": "What was the cause?", "effect": "What happened as a result?"}[row["question"]],
         *lettered("12", [row["choice1"], row["choice2"]]),
     ],
-    "mmlu": lambda row: [row["subject"].replace("_", " "), *lettered("ABCD", row["choices"])],
+    "mmlu": lambda row: [row["subject"].replace("_", " "), row["question"], *lettered("ABCD", row["choices"])],
     "piqa": lambda row: [row["goal"], *lettered("12", [row["sol1"], row["sol2"]])],
     "siqa": lambda row: [
         row["context"],
@@ -102,11 +102,6 @@ def math_qa(row: Row, message: str) -> bool:
     return lettered and plain[0] == "".join(plain[1:]) and not any(LETTER.match(one[3:]) for one in options)
 
 
-def mmlu(row: Row, message: str) -> bool:
-    """The problem word for word, with a mark before what is asked."""
-    return squeezed(row["question"]) in squeezed(message.replace("\nQuestion: ", "\n", 1))
-
-
 def wsc(row: Row, message: str) -> bool:
     """The text with one pronoun between asterisks."""
     marked = message.split("\n", 1)[1].rpartition("\n")[0]
@@ -115,7 +110,7 @@ def wsc(row: Row, message: str) -> bool:
     return found and [one.casefold() for one in pronoun] == [row["span2_text"].casefold()]
 
 
-CLOSER: dict[str, Callable[[Row, str], bool]] = {"hellaswag": hellaswag, "math_qa": math_qa, "mmlu": mmlu, "wsc": wsc}
+CLOSER: dict[str, Callable[[Row, str], bool]] = {"hellaswag": hellaswag, "math_qa": math_qa, "wsc": wsc}
 
 
 def test_all_27_are_looked_at() -> None:

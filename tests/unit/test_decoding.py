@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -62,8 +63,10 @@ def test_no_system_message_where_there_is_none(base: LoadedModel) -> None:
     assert base.chat.system_message() is None
 
 
-def test_only_the_body_is_cut(base: LoadedModel) -> None:
-    message = Message("Read the story.", "once there was a cat " * 60, "What was there?")
+@pytest.mark.parametrize("cut_from", ["start", "end"])
+def test_only_the_body_is_cut(base: LoadedModel, cut_from: Literal["start", "end"]) -> None:
+    body = "First " + "once there was a cat " * 60 + "at last"
+    message = Message("Read the story.", body, "What was there?", cut_from)
     whole = base.chat.encode(message, "cat", room=10_000)
     assert whole is not None
     assert not whole.cut
@@ -77,10 +80,12 @@ def test_only_the_body_is_cut(base: LoadedModel) -> None:
     assert message.instruction in text
     assert message.question in text
     assert "once there was a cat" in text
+    assert ("First" in text, "at last" in text) == (cut_from == "end", cut_from == "start")
 
 
-def test_the_cut_takes_no_more_than_it_must(base: LoadedModel) -> None:
-    message = Message("Read.", "once there was a cat " * 60, "What?")
+@pytest.mark.parametrize("cut_from", ["start", "end"])
+def test_the_cut_takes_no_more_than_it_must(base: LoadedModel, cut_from: Literal["start", "end"]) -> None:
+    message = Message("Read.", "once there was a cat " * 60, "What?", cut_from)
     lengths = [base.chat.encode(message, "cat", room=room) for room in range(100, 120)]
     assert all(
         encoded is not None and room - encoded.tokens <= 8

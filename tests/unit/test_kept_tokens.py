@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftbench.cache import cache_folder
 from peftbench.models._chat import Chat, Encoded
 from peftbench.models._facts import find
 from peftbench.models._load import load
@@ -49,9 +52,9 @@ class Counted(Chat):
         return super().encode(*arguments, **more)  # type: ignore[arg-type]
 
 
-def encoded_by(chat: Counted, items: list[Item], room: Room, rows: str = "rows") -> tuple[list[Encoded | None], int]:
+def encoded_by(chat: Counted, items: list[Item], room: Room) -> tuple[list[Encoded | None], int]:
     before = chat.calls
-    table = token_table(chat, items, room, rows)
+    table = token_table(chat, items, room)
     return [table[line] for line in range(len(items))], chat.calls - before
 
 
@@ -80,31 +83,63 @@ def test_what_was_encoded_is_read_again(tokenizer: object, cache: Path) -> None:
     assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
 
 
+# One row of many, told apart by one of its parts; where a text ends is told too.
+CHANGES: list[dict[str, str]] = [
+    {"instruction": "d"},
+    {"body": "word 7"},
+    {"question": "so?"},
+    {"target": "no"},
+    {"cut_from": "start"},
+    {"instruction": "dow", "body": some()[77].example.body[1:]},
+]
+
+
+def changed(items: list[Item], place: int, **change: str) -> list[Item]:
+    example = replace(items[place].example, **change)  # type: ignore[arg-type]
+    return [*items[:place], replace(items[place], example=example), *items[place + 1 :]]
+
+
+def with_pad(tokenizer: object, pad: str) -> object:
+    other = copy.deepcopy(tokenizer)
+    other.pad_token = pad  # type: ignore[attr-defined]
+    return other
+
+
 def test_other_rows_rooms_prompts_and_templates_are_encoded_anew(tokenizer: object, cache: Path) -> None:
     chat, items = Counted(tokenizer, "plain"), some()
     assert encoded_by(chat, items, Room(24))[1] == MANY
-    # As while a prompt is being written, whose version is not raised yet.
-    reworded = [
-        replace(item, example=replace(item.example, instruction="d", body="o" + item.example.body)) for item in items
-    ]
-    for others, room, rows in (
-        (items, Room(23), "rows"),
-        (items, Room(24, answer=4), "rows"),
-        (items[::-1], Room(24), "rows"),
-        (items[1:], Room(24), "rows"),
-        (items, Room(24), "other rows"),
-        (reworded, Room(24), "rows"),
+    for others, room in (
+        (items, Room(23)),
+        (items, Room(24, answer=4)),
+        (items[::-1], Room(24)),
+        (items[1:], Room(24)),
+        *((changed(items, 77, **change), Room(24)) for change in CHANGES),
     ):
-        assert encoded_by(chat, others, room, rows)[1] == len(others)
+        assert encoded_by(chat, others, room)[1] == len(others)
     other = Counted(tokenizer, "plain")
     other.end_id += 1
     assert encoded_by(other, items, Room(24))[1] == MANY
-    assert len(list(cache.iterdir())) == 8
+    assert len(list(cache.iterdir())) == 6 + len(CHANGES)
+    unpadded = Counted(with_pad(tokenizer, "<another>"), "plain")
+    assert unpadded.fingerprint != chat.fingerprint, "a template may write the pad token"
 
 
-def test_rows_without_a_name_are_not_kept(tokenizer: object, cache: Path) -> None:
-    token_table(Counted(tokenizer, "plain"), some(), Room(24))
-    assert not cache.exists()
+def test_the_same_texts_of_other_rows_are_read_again(tokenizer: object, cache: Path) -> None:
+    """As when a task takes other rows of a data set, or another task has the same."""
+    chat, items = Counted(tokenizer, "plain"), some()
+    encoded_by(chat, items, Room(24))
+    moved = [replace(item, id=f"train/{place}", references=("no",)) for place, item in enumerate(items)]
+    assert encoded_by(chat, moved, Room(24))[1] == 0
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder("tokens").is_relative_to(Path.home())
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_folder("tokens").is_relative_to(tempfile.gettempdir())
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
@@ -127,9 +162,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(tokenizer: object, tmp_p
 
 
 def test_few_questions_are_not_worth_a_file_unless_they_are_long(tokenizer: object, cache: Path) -> None:
-    token_table(Counted(tokenizer, "plain"), some(20), Room(24), "rows")
+    token_table(Counted(tokenizer, "plain"), some(20), Room(24))
     assert not cache.exists()
-    token_table(Counted(tokenizer, "plain"), some(20, "word " * 1000), Room(24), "rows")
+    token_table(Counted(tokenizer, "plain"), some(20, "word " * 1000), Room(24))
     assert len(list(cache.iterdir())) == 1
 
 

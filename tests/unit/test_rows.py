@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given as drawn
-from hypothesis import strategies as st
 
 from peftbench import hub, registry
 from peftbench.errors import DataProblem, MissingExtra
 from peftbench.metrics.classification import ACCURACY
 from peftbench.tasks._answer import Labels, NoAnswer, given
-from peftbench.tasks._problem import apart
 from peftbench.tasks._source import Files, Generated, HubDataset, Origin
 from peftbench.tasks._task import Example, Item, Row, Split, Task, items
 
@@ -135,38 +132,6 @@ def test_specimens_are_asked_and_their_targets_are_right(name: str) -> None:
         assert perfect == pytest.approx(1) or metric.name in {"macro_f1", "codebleu"}
         assert perfect > 0.3
         assert metric.over(metric.statistics(None, item.references) for item in found) == 0
-
-
-def test_a_story_of_one_sentence_has_only_its_question() -> None:
-    gsm8k: Task = registry.load("tasks", "gsm8k").value
-    one = gsm8k.ask({"question": "How many?", "answer": "#### 3"})
-    assert (one.body, one.question) == ("", "How many?")
-    two = gsm8k.ask({"question": "There are 3. How many?", "answer": "<<1+2=3>>3\n#### 3"})
-    assert (two.body, two.question, two.target) == ("There are 3.", "How many?", "3\n#### 3")
-
-
-@pytest.mark.parametrize(
-    ("story", "question"),
-    [
-        ("There are 3 jars.", "How much does Mr. Reed pay to Dr. B. Lind for them?"),
-        ("He got a B. Then he left.", "When?"),
-        ("It was late!", "How late? Give hours."),
-        ("So it is. He asks 'Why?' often.", "How often?"),
-        ("", "No question here"),
-        ("It is 6 p.m.", "Name the hour."),
-        ("Tea costs $1.50 a cup.", "What do 2 cups cost?"),
-    ],
-)
-@pytest.mark.parametrize("between", [" ", "  ", "\n\n", "\xa0"])
-def test_what_is_asked_is_never_in_the_part_that_may_be_cut(story: str, question: str, between: str) -> None:
-    assert apart(f" {story}{between}{question}\n") == (story, question)
-
-
-@drawn(st.text("aB.?! \n'", max_size=40))
-def test_taken_apart_a_problem_loses_no_word(text: str) -> None:
-    story, question = apart(text)
-    assert f"{story} {question}".split() == text.split()
-    assert question or not text.strip()
 
 
 # ---- sources -------------------------------------------------------------------------------------------------------

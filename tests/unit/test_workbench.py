@@ -152,7 +152,7 @@ def test_questions_are_encoded_once_for_a_room(bench: Workbench, monkeypatch: py
     asked: list[str] = []
     chat = bench._there().model.chat
 
-    def counting(chat: Chat, items: Sequence[Item], room: Room, rows: str) -> TokenTable:
+    def counting(chat: Chat, items: Sequence[Item], room: Room) -> TokenTable:
         asked.extend(item.id for item in items)
         return token_table(chat, items, room)
 

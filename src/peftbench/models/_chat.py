@@ -26,11 +26,12 @@ _DAY = date(2025, 1, 1)
 
 @dataclass(frozen=True)
 class Message:
-    """What is said to the model. Only `body` may be cut."""
+    """What is said to the model. Only `body` may be cut, from the end that `cut_from` names."""
 
     instruction: str
     body: str
     question: str
+    cut_from: Literal["start", "end"] = "end"
 
     @property
     def text(self) -> str:
@@ -70,7 +71,9 @@ class Chat:
             return None
         versions = [version(name) for name in ("tokenizers", "transformers")]
         template = self._tokenizer.chat_template if self._template else ""
-        parts = (*versions, backend.to_str(), template, self._tokenizer.bos_token_id, self.end_id)
+        # Templates may write any special token by its role.
+        roles = sorted(self._tokenizer.special_tokens_map.items())
+        parts = (*versions, backend.to_str(), template, roles, self._tokenizer.bos_token_id, self.end_id)
         return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def encode(self, message: Message, answer: str, room: int, answer_room: int | None = None) -> Encoded | None:
@@ -169,14 +172,16 @@ class Chat:
         return token in self._tokenizer.all_special_ids or (added is not None and added.special)
 
     def _cut(self, message: Message, excess: int, budget: int) -> tuple[int, ...] | None:
-        """Shorten the body from its end until the prompt fits; None when it does not fit without it."""
+        """Shorten the body until the prompt fits; None when it does not fit without it."""
         empty = self.prompt_ids(replace(message, body=""))
         if len(empty) > budget:
             return None
         offsets = self._split(message.body, return_offsets_mapping=True)["offset_mapping"]
         keep = len(offsets) - excess
         while keep > 0:
-            prompt = self.prompt_ids(replace(message, body=message.body[: offsets[keep - 1][1]].rstrip()))
+            last, first = offsets[keep - 1][1], offsets[-keep][0]
+            rest = message.body[:last].rstrip() if message.cut_from == "end" else message.body[first:].lstrip()
+            prompt = self.prompt_ids(replace(message, body=rest))
             if len(prompt) <= budget:
                 return prompt
             # Cutting inside a word can change how its rest is split, so a few more tokens may have to go.

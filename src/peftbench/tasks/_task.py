@@ -69,8 +69,9 @@ class Example:
     """One question and its answer.
 
     The user's message is `instruction`, `body`, `question`, one under the other, empty ones left out. Only the body
-    may be cut when a context is too short. Rows with the same `group` (a shared passage) are not independent. The
-    `target` is trained on; where other answers are right too, they stand in `accepted`.
+    may be cut when a context is too short: from its end, or from its start where the end is what is asked. Rows with
+    the same `group` (a shared passage) are not independent. The `target` is trained on; where other answers are right
+    too, they stand in `accepted`.
     """
 
     instruction: str
@@ -79,6 +80,7 @@ class Example:
     question: str = ""
     group: str = ""
     accepted: tuple[str, ...] = ()
+    cut_from: Literal["start", "end"] = "end"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def ask(row: Row) -> Example:
     known = json.loads(row["solutions"] or "[]")
     if not isinstance(known, list):
         raise TypeError("the solutions are no list")
-    solutions = tuple(text.strip() for text in known if code(text))
+    solutions = tuple(text.strip() for text in known if code(text) and _is_text(text))
     if not solutions:
         raise NoAnswer
     starter = (row["starter_code"] or "").strip()
@@ -25,6 +25,15 @@ def ask(row: Row) -> Example:
         target=solutions[0],
         accepted=solutions,
     )
+
+
+def _is_text(solution: str) -> bool:
+    """Whether it can be written down: a few hold half of a character."""
+    try:
+        solution.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 TASK = Task(

@@ -16,6 +16,7 @@ def ask(row: Row) -> Example:
         body=f"Text: {row['premise'].strip()}",
         question=f"Statement: {row['hypothesis'].strip()}",
         target=LABELS.word(row["label"]),
+        cut_from="start",
     )
 
 
@@ -45,5 +46,5 @@ TASK = Task(
             "label": 0,
         },
     ),
-    version=1,
+    version=2,
 )

@@ -11,7 +11,7 @@ def ask(row: Row) -> Example:
     """What is to be written; input that belongs to it stands below."""
     return Example(
         instruction="Write Python code for this task. Answer with the code alone.",
-        body=row["prompt"].strip(),
+        question=row["prompt"].strip(),
         target=given(row["response"]),
     )
 
@@ -43,6 +43,6 @@ TASK = Task(
             "response": "sum(n for n in numbers if n % 2 == 0)",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=256,
 )

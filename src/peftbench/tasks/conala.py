@@ -13,8 +13,9 @@ def ask(row: Row) -> Example:
     rewritten = row["rewritten_intent"] not in (None, "", "None")
     return Example(
         instruction="Write Python code that does this. Answer with the code alone.",
-        body=row["rewritten_intent" if rewritten else "intent"].strip(),
+        question=row["rewritten_intent" if rewritten else "intent"].strip(),
         target=given(row["snippet"]),
+        group=str(row["question_id"]),
     )
 
 
@@ -50,6 +51,6 @@ TASK = Task(
             "snippet": "[line.rstrip('\\n') for line in open('f.txt')]",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=128,
 )

@@ -5,7 +5,6 @@ import re
 from peftbench.metrics import published
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
 from peftbench.tasks._answer import given, number_after
-from peftbench.tasks._problem import apart
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -14,12 +13,11 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 def ask(row: Row) -> Example:
     """The solution without the calculator's marks, which stand beside every sum of it."""
-    story, question = apart(row["question"])
     return Example(
         instruction="Solve the problem step by step. End with the line: #### and the answer as a number.",
-        body=story,
-        question=question,
+        body=row["question"].strip(),
         target=_CALCULATOR.sub("", given(row["answer"])).strip(),
+        cut_from="start",
     )
 
 
@@ -45,5 +43,5 @@ TASK = Task(
         },
     ),
     version=2,
-    max_new_tokens=256,
+    max_new_tokens=400,
 )

@@ -21,6 +21,7 @@ def ask(row: Row) -> Example:
         question=LABELS.options([_plain(ending) for ending in row["endings"]]),
         target=LABELS.word(row["label"]),
         group=row["ctx_a"],
+        cut_from="start",
     )
 
 
@@ -71,5 +72,5 @@ TASK = Task(
             "label": "1",
         },
     ),
-    version=1,
+    version=2,
 )

@@ -16,10 +16,10 @@ _BETWEEN = re.compile(r"['\"], ['\"]")
 
 def ask(row: Row) -> Example:
     """The data write all options in one line, some as a list of Python's; here each has a line of its own."""
+    options = LABELS.options(_OPTION.findall(_listed(row["options"])))
     return Example(
         instruction="Solve the problem and answer with the letter of the right option: A, B, C, D or E.",
-        body=row["Problem"].strip(),
-        question=LABELS.options(_OPTION.findall(_listed(row["options"]))),
+        question=f"{row['Problem'].strip()}\n{options}",
         target=LABELS.word(row["correct"]),
     )
 
@@ -67,5 +67,5 @@ TASK = Task(
             "category": "gain",
         },
     ),
-    version=1,
+    version=2,
 )

@@ -3,7 +3,6 @@
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
 from peftbench.tasks._answer import Labels, letter
-from peftbench.tasks._problem import apart
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -11,14 +10,14 @@ LABELS = Labels(names=("A", "B", "C", "D"), words=("A", "B", "C", "D"))
 
 
 def ask(row: Row) -> Example:
-    """The subject tells how a word is meant."""
-    story, question = apart(row["question"])
-    subject = f"Subject: {row['subject'].replace('_', ' ')}"
+    """The subject tells how a word is meant. The hub's rows to train on have none."""
+    subject = row["subject"].replace("_", " ")
     return Example(
         instruction="Answer the question with the letter of the right option: A, B, C or D.",
-        body=f"{subject}\n{story}" if story else subject,
-        question=f"Question: {question}\n{LABELS.options(row['choices'])}",
+        body=(f"Subject: {subject}\n" if subject else "") + f"Question: {row['question'].strip()}",
+        question=LABELS.options(row["choices"]),
         target=LABELS.word(row["answer"]),
+        cut_from="start",
     )
 
 

@@ -14,8 +14,7 @@ def ask(row: Row) -> Example:
     texts = dict(zip(row["choices"]["label"], row["choices"]["text"], strict=True))
     return Example(
         instruction="Answer the question, or complete the sentence, with the letter of the right option: A, B, C or D.",
-        body=row["question_stem"].strip(),
-        question=LABELS.options([texts[name] for name in sorted(texts)]),
+        question=f"{row['question_stem'].strip()}\n{LABELS.options([texts[name] for name in sorted(texts)])}",
         target=LABELS.word(row["answerKey"]),
     )
 
@@ -46,5 +45,5 @@ TASK = Task(
             "answerKey": "D",
         },
     ),
-    version=1,
+    version=2,
 )

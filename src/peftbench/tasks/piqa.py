@@ -16,6 +16,7 @@ def ask(row: Row) -> Example:
         body=f"Goal: {row['goal'].strip()}",
         question=LABELS.options([row["sol1"], row["sol2"]]),
         target=LABELS.word(row["label"]),
+        group=row["goal"],
     )
 
 
@@ -50,5 +51,5 @@ TASK = Task(
             "label": 1,
         },
     ),
-    version=1,
+    version=2,
 )

@@ -16,6 +16,7 @@ def ask(row: Row) -> Example:
         body=f"Sentence: {row['sentence'].strip()}",
         question=f"Question: {row['question'].strip()}",
         target=LABELS.word(row["label"]),
+        group=row["question"],
     )
 
 
@@ -44,5 +45,5 @@ TASK = Task(
             "idx": 1,
         },
     ),
-    version=1,
+    version=2,
 )

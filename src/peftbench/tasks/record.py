@@ -16,7 +16,8 @@ def ask(row: Row) -> Example:
     story, *points = row["passage"].split("\n@highlight\n")
     return Example(
         instruction="Read the story. Which of the entities does @placeholder stand for? Answer with the entity alone.",
-        body="\n".join([story.strip(), *(f"- {point.strip()}" for point in points)]),
+        # The points sum the story up, so of both the story is what may be cut.
+        body="\n".join([*(f"- {point.strip()}" for point in points), story.strip()]),
         question=f"Entities: {'; '.join(entities)}\nSentence: {row['query'].strip()}",
         target=answers[0],
         accepted=answers,
@@ -56,6 +57,6 @@ TASK = Task(
             "idx": {"passage": 1, "query": 0},
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=24,
 )

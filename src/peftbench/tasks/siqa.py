@@ -17,6 +17,7 @@ def ask(row: Row) -> Example:
         body=f"Situation: {row['context'].strip()}",
         question=f"Question: {row['question'].strip()}\n{options}",
         target=LABELS.word(row["label"]),
+        group=row["context"],
     )
 
 
@@ -51,5 +52,5 @@ TASK = Task(
             "label": "3",
         },
     ),
-    version=1,
+    version=2,
 )

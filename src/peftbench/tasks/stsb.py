@@ -21,7 +21,7 @@ def ask(row: Row) -> Example:
         instruction="How similar are these sentences? Answer with a number from 0 (unrelated) to 5 (same meaning).",
         body=f"Sentence 1: {row['sentence1'].strip()}",
         question=f"Sentence 2: {row['sentence2'].strip()}",
-        target=f"{round(score, 3):g}",
+        target=f"{round(score, 3) + 0.0:g}",
     )
 
 

@@ -16,6 +16,8 @@ def ask(row: Row) -> Example:
     if row["Answer"] in ("", None):
         raise NoAnswer
     calculation = _IDLE.sub("", given(row["Equation"])).replace("( ", "(").replace(" )", ")").strip()
+    if not calculation.startswith("("):
+        calculation = f"({calculation})"
     return Example(
         instruction="Solve the problem. Write the calculation in brackets, an equals sign and the result: (3 + 4) = 7",
         body=row["Body"].strip(),
@@ -56,6 +58,6 @@ TASK = Task(
             "question_concat": "Each of 7 shelves holds 12 jars. How many jars are there?",
         },
     ),
-    version=1,
-    max_new_tokens=32,
+    version=2,
+    max_new_tokens=48,
 )

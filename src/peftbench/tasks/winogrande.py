@@ -10,12 +10,13 @@ LABELS = Labels(names=("1", "2"), words=("1", "2"))
 
 
 def ask(row: Row) -> Example:
-    """The sentence with its gap, and two options."""
+    """The sentence with its gap, and two options. Many sentences have a twin with the same options."""
     return Example(
         instruction="Which option fills the gap _ in the sentence? Answer 1 or 2.",
         body=f"Sentence: {row['sentence'].strip()}",
         question=LABELS.options([row["option1"], row["option2"]]),
         target=LABELS.word(row["answer"]),
+        group="; ".join(sorted((row["option1"], row["option2"]))),
     )
 
 
@@ -44,5 +45,5 @@ TASK = Task(
             "answer": "2",
         },
     ),
-    version=1,
+    version=2,
 )

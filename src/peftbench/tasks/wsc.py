@@ -14,11 +14,11 @@ LABELS = Labels(names=("False", "True"), words=("no", "yes"))
 def ask(row: Row) -> Example:
     """The pronoun is marked with asterisks: it may occur more than once."""
     # Some spans have a line break in them.
-    name, pronoun = (" ".join(row[span].split()) for span in ("span1_text", "span2_text"))
+    phrase, pronoun = (" ".join(row[span].split()) for span in ("span1_text", "span2_text"))
     return Example(
-        instruction="Does the pronoun between asterisks refer to the name given? Answer yes or no.",
+        instruction="Does the pronoun between asterisks refer to the phrase given? Answer yes or no.",
         body=_marked(row["text"], pronoun, row["span2_index"]).strip(),
-        question=f"Does *{pronoun}* refer to {name}?",
+        question=f'Does *{pronoun}* refer to "{phrase}"?',
         target=LABELS.word(row["label"]),
         group=row["text"],
     )
@@ -65,5 +65,5 @@ TASK = Task(
             "label": 0,
         },
     ),
-    version=1,
+    version=2,
 )

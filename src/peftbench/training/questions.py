@@ -21,8 +21,7 @@ from peftbench.tasks._task import Example, Item
 
 # Fewer questions, of fewer characters together, are encoded in no time.
 _MANY, _LONG = 256, 50_000
-_LOOKED_AT = 64
-_FORMAT = 2
+_FORMAT = 3
 _WHOLE, _CUT, _UNFIT = 0, 1, 2
 
 
@@ -97,9 +96,9 @@ class Question:
         return self.table.cut(self.line)
 
 
-def token_table(chat: Chat, items: Sequence[Item], room: Room, rows: str | None = None) -> TokenTable:
-    """Encode items for a model, or read what was encoded before. `rows` names the rows and their prompt, by content."""
-    key = None if rows is None or not _worth_keeping(items) else _key(chat, items, room, rows)
+def token_table(chat: Chat, items: Sequence[Item], room: Room) -> TokenTable:
+    """Encode items for a model, or read what was encoded before."""
+    key = _key(chat, items, room) if _worth_keeping(items) else None
     table = None if key is None else _kept(key)
     if table is None or len(table) != len(items):
         messages = ((_message(item.example), item.example.target) for item in items)
@@ -114,17 +113,23 @@ def _worth_keeping(items: Sequence[Item]) -> bool:
 
 
 def _message(example: Example) -> Message:
-    return Message(example.instruction, example.body, example.question)
+    return Message(example.instruction, example.body, example.question, example.cut_from)
 
 
-def _key(chat: Chat, items: Sequence[Item], room: Room, rows: str) -> Path | None:
+def _decisive(example: Example) -> tuple[str, ...]:
+    return example.instruction, example.body, example.question, example.cut_from, example.target
+
+
+def _key(chat: Chat, items: Sequence[Item], room: Room) -> Path | None:
     """The file of these ids: named by all that decides them; None for a tokenizer that cannot be told from others."""
     if chat.fingerprint is None:
         return None
-    # A prompt whose version was not raised, as while it is being written, is told by some of its texts.
-    some = [item.example for item in items[:: max(1, len(items) // _LOOKED_AT)]]
-    parts = (_FORMAT, NUMERICS, chat.fingerprint, room, rows, [item.id for item in items], some)
-    return cache_folder("tokens") / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.safetensors"
+    digest = hashlib.sha256(repr((_FORMAT, NUMERICS, chat.fingerprint, room)).encode())
+    texts = [text for item in items for text in _decisive(item.example)]
+    # With their lengths: no two lists of texts are one text.
+    digest.update(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)).tobytes())
+    digest.update("".join(texts).encode("utf-8", "surrogatepass"))
+    return cache_folder("tokens") / f"{digest.hexdigest()}.safetensors"
 
 
 def _kept(path: Path) -> TokenTable | None:
