@@ -17,7 +17,6 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from peftbench.errors import InvalidSpec
 
-
 # As much of a broken value as is shown.
 _SHOWN = 60
 
