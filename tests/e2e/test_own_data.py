@@ -98,7 +98,7 @@ CASES: Mapping[str, tuple[Callable[[Path], None], str, str]] = {
     "no label": (
         as_csv(table(changed(2, urgent=""))),
         "test.csv, row 2 (line 3): the label '' is not declared",
-        'labels: {"": WORD}',
+        'labels: {"": null}',
     ),
     "missing column": (
         with_file("train.jsonl", lines(changed(5, subject=None))),

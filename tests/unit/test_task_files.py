@@ -221,6 +221,34 @@ def test_a_target_that_cannot_be_read_is_told(folder: Path) -> None:
         items(task, [(0, {"text": "x", "more": {"n": "two"}})], "test")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"low": 0, "high": 5}, "the target '7' is no number from 0 up to 5 that can be read."),
+        ({"after": "#", "low": 0.5}, "the target '7' is no number behind '#' from 0.5 that can be read."),
+    ],
+)
+def test_a_number_that_cannot_be_read_is_told_with_its_scale(options: dict[str, Any], words: str, folder: Path) -> None:
+    task = load(folder, "labels", answer={"use": "number", **options}, target="{more.n}")
+    with pytest.raises(DataProblem) as caught:
+        items(task, [(0, {"text": "x", "more": {"n": 7}})], "test")
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("target", [1e-05, 2.5e-07, 1e16, 1e22, -1e-300])
+def test_a_number_of_any_size_is_a_target(target: float, folder: Path) -> None:
+    task = load(folder, "labels", answer="number", target="{more.n}")
+    (item,) = items(task, [(0, {"text": "x", "more": {"n": target}})], "test")
+    assert float(item.references[0]) == target
+
+
+@pytest.mark.parametrize(("label", "remedy"), [("", 'labels: {"": null}'), ("2", 'labels: {"2": WORD}')])
+def test_an_empty_label_is_offered_null(label: str, remedy: str, folder: Path) -> None:
+    with pytest.raises(DataProblem) as caught:
+        items(load(folder), [(0, {"text": "x", "label": label})], "test")
+    assert caught.value.fix.endswith(remedy)
+
+
 def test_a_row_that_asks_nothing_is_refused(folder: Path) -> None:
     task = load(folder, "instruction")
     with pytest.raises(DataProblem, match="nothing is asked"):
@@ -305,6 +333,17 @@ def test_a_share_is_held_out(folder: Path) -> None:
     assert other.identity(None) != identity
     with pytest.raises(DataProblem, match="is not what the run was planned with"):
         other.rows("test", None, identity)
+
+
+def test_white_space_around_a_value_moves_no_row(folder: Path) -> None:
+    rows = [{"text": f"{space}question {place}{space}", "label": 1} for place in range(50) for space in ("", " ", "\n")]
+    (folder / "all.jsonl").write_text(lines(rows))
+    source = load(folder, train="all.jsonl", test=0.5, body="This: {text}").source
+    sides = [
+        {row["text"].strip() for row in source.rows(split, None, source.identity(None))} for split in ("train", "test")
+    ]
+    assert not sides[0] & sides[1]
+    assert all(sides)
 
 
 def test_rows_of_a_group_and_rows_with_one_question_stay_together(folder: Path) -> None:
@@ -426,7 +465,10 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"test": "gone.csv"},
         "There is no file gone.csv, which mine.yaml names as its test.",
     ),
-    "folder": ("", {"train": "."}, "There is no file"),
+    "folder": ("", {"train": ".."}, " is a folder, which mine.yaml names as its train. Name a file of rows"),
+    "long name": ("", {"test": "x" * 300}, "x cannot be read (File name too long), which mine.yaml names as its test."),
+    "unknown id": ("", {"id": "text_id"}, "mine.yaml, id: text_id is no column of train.jsonl, which has: id, label"),
+    "id close by": ("", {"id": "idd"}, "which has: id, label, more, text. Did you mean id?"),
     "kind of file": ("", {"train": "mine.yaml"}, "mine.yaml is of no kind that can be read."),
     "the same file": ("", {"test": "train.jsonl"}, "train and test are one file. Hold out a share of it: test: 0.2"),
     "share of all": ("", {"test": 1.0}, "mine.yaml: test: a share lies between 0 and 1, not at 1."),

@@ -82,7 +82,7 @@ def read_rows(path: Path, unique: str | None = None) -> list[PlacedRow]:
     """
     rows = scan(path)
     found = list(rows if unique is None else _distinct(rows, unique))
-    return nonempty(found, str(path), "Write rows into it, or name another file.")
+    return filled(found, path)
 
 
 def scan(path: Path) -> Iterator[PlacedRow]:
@@ -113,6 +113,15 @@ def nonempty(rows: list[R], where: str, fix: str = "Check the source of the task
     if not rows:
         raise DataProblem(f"{where} has no rows.", fix)
     return rows
+
+
+def filled(rows: list[R], path: Path) -> list[R]:
+    """The rows of a file, if there are any.
+
+    Raises:
+        DataProblem: there are none.
+    """
+    return nonempty(rows, str(path), "Write rows into it, or name another file.")
 
 
 def _said(reason: object) -> str:
