@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from peftbench import registry
 from peftbench.errors import DataProblem, InvalidSpec, UnknownName, UsageError
@@ -427,6 +429,54 @@ def test_a_task_without_code_keeps_the_promises_of_a_task(changes: dict[str, Any
     none = "labels" if changes.get("labels", "") is None else ""
     load(folder, none, **changes)
     assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+
+
+def alpaca(place: int) -> dict[str, Any]:
+    return {"instruction": f"Name number {place}.", "input": "", "output": f"number {place}"}
+
+
+@pytest.mark.parametrize(
+    ("row", "changes"),
+    [
+        (alpaca, {"instruction": "{instruction}", "body": "{input}", "target": "{output}"}),
+        (alpaca, {"instruction": "", "body": "{instruction}", "target": "{output}"}),
+        (alpaca, {"instruction": "", "body": "", "question": "{instruction}", "target": "{output}"}),
+        (alpaca, {"instruction": "Name {output}.", "body": "", "target": "{output}"}),
+    ],
+    ids=["empty input", "body alone", "question alone", "instruction alone"],
+)
+def test_a_check_passes_what_can_be_asked(row: Any, changes: dict[str, Any], folder: Path) -> None:
+    (folder / "all.jsonl").write_text(lines([row(place) for place in range(40)]))
+    load(folder, "labels", train="all.jsonl", test=0.3, **changes)
+    assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+
+
+def test_a_check_passes_rows_that_json_could_not_hold(folder: Path) -> None:
+    rows = [{"text": f"word {place}", "label": place % 2, "picture": b"\xff\x00"} for place in range(40)]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "all.parquet")
+    load(folder, train="all.parquet", test=0.3)
+    assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "name", "key"),
+    [
+        ([{"text": "x", "label": ""}, {"text": "y", "label": " "}], {"answer": "text"}, "asks", "`answer`"),
+        ([{"text": "x", "label": "x"}], {}, "specimen", "`specimen`"),
+        ([{"text": "x", "label": "a"}, {"text": "x", "label": "b"}], {"answer": "text"}, "distinguishes", "`specimen`"),
+        ([{"text": f"{n}", "label": "a b c"} for n in range(3)], {"max_new_tokens": 2}, "room", "max_new_tokens"),
+    ],
+)
+def test_a_remedy_speaks_of_the_keys(
+    rows: list[dict[str, Any]], changes: dict[str, Any], name: str, key: str, folder: Path
+) -> None:
+    for file in ("train.jsonl", "test.jsonl"):
+        (folder / file).write_text(lines(rows))
+    load(folder, "labels", **changes)
+    failed = [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+    assert failed[0].name == name
+    assert key in failed[0].fix
+    assert "`ask`" not in failed[0].fix
 
 
 @pytest.mark.parametrize("test", ["test.jsonl", 0.5])
