@@ -161,8 +161,12 @@ def read_member(path: Path) -> tuple[Task, str]:
         UsageError: a key or name is unknown, a value is wrong, a file of rows is missing, or a pattern names a column
             that its rows do not have.
     """
+    return read_settings(read_yaml(path), path)
+
+
+def read_settings(said: Mapping[str, Any], path: Path) -> tuple[Task, str]:
+    """What `read_member` makes of what a file at that path says, which need not be written yet."""
     where = str(path)
-    said = read_yaml(path)
     if said.keys() & {"tasks", "models", "methods"}:
         raise InvalidSpec(f"{where} is a suite, not a task.", f"See what it would do: peftbench plan {where}")
     if "rows_of" in said:
