@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from peftbench.errors import DataProblem, InvalidSpec, UnknownName, UsageError
 from peftbench.metrics._metric import Metric
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._source import Files, HubDataset
-from peftbench.tasks._task import Example, Task, items
+from peftbench.tasks._task import Example, PlacedRow, Task, items
 from peftbench.testing import check_member, check_task
 
 ROWS: list[dict[str, Any]] = [
@@ -249,6 +250,22 @@ def test_an_empty_label_is_offered_null(label: str, remedy: str, folder: Path) -
     with pytest.raises(DataProblem) as caught:
         items(load(folder), [(0, {"text": "x", "label": label})], "test")
     assert caught.value.fix.endswith(remedy)
+
+
+@pytest.mark.parametrize("part", ["instruction", "body", "question", "target", "group", "accepted"])
+def test_half_of_a_character_inside_of_a_column_is_told(part: str, folder: Path) -> None:
+    """A lone surrogate that a task makes itself, as of JSON in a column, could be neither hashed nor written."""
+    task = load(folder)
+
+    def ask(row: Any) -> Example:
+        text = json.loads(row["inner"])
+        return replace(load(folder).ask(row), **{part: (text,) if part == "accepted" else text})
+
+    row = PlacedRow({"text": "x", "label": 1, "inner": '"good \\ud83d"'}, "rows.jsonl, row 7")
+    with pytest.raises(DataProblem) as caught:
+        items(replace(task, ask=ask), [(0, row)], "test")
+    assert caught.value.message == f"rows.jsonl, row 7: the {part} holds half of a character (\\ud83d)."
+    assert caught.value.fix
 
 
 def test_a_row_that_asks_nothing_is_refused(folder: Path) -> None:

@@ -135,8 +135,8 @@ class Ask:
         if text not in self.labels:
             known = [repr(label) for label in self.labels]
             declared = ", ".join(known if len(known) <= _LISTED else [*known[:_LISTED], f"{len(known) - _LISTED} more"])
-            word = "WORD" if text else "null"
-            remedy = f"Mend or remove the row, or declare it in {self.where}: labels: {{{json.dumps(text)}: {word}}}"
+            offered = "WORD" if text else "null"
+            remedy = f"Mend or remove the row, or declare it in {self.where}: labels: {{{json.dumps(text)}: {offered}}}"
             raise BadRow(f"the label {text!r} is not declared ({declared})", remedy)
         word = self.labels[text]
         if word is None:
