@@ -7,6 +7,7 @@ members through the entry point groups `peftbench.tasks`, `peftbench.methods` an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -66,7 +67,21 @@ def load(family: Family, name: str) -> Member:
         return _member(family, known, module)
     if known in _entry_points(family):
         return _from_entry_point(family, _entry_points(family)[known])
+    _refuse_file(family, Path(name))
     raise UnknownName(family.removesuffix("s"), name, names(family))
+
+
+def _refuse_file(family: Family, path: Path) -> None:
+    """Rows may be meant, and what is asked of them is missing."""
+    kind = family.removesuffix("s")
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            new = f"peftbench new {kind} mine{YAML[0] if _reads_yaml(family) else '.py'}"
+            raise UsageError(f"{path} is a file, and none that holds a {kind}.", f"Write one that does: {new}")
+
+
+def _reads_yaml(family: Family) -> bool:
+    return importlib.util.find_spec(f"peftbench.{family}._yaml") is not None
 
 
 def _files(family: Family) -> list[str]:
@@ -100,12 +115,11 @@ def _place(path: Path) -> str:
 
 
 def _from_yaml(family: Family, path: Path) -> Member:
-    reader = f"peftbench.{family}._yaml"
-    if importlib.util.find_spec(reader) is None:
+    if not _reads_yaml(family):
         kind = family.removesuffix("s")
         raise UsageError(f"{path} is YAML, and {kind}s are written in Python.", "Name a file that ends with .py.")
     content = _content(family, path)
-    value, about = importlib.import_module(reader).read_member(path)
+    value, about = importlib.import_module(f"peftbench.{family}._yaml").read_member(path)
     return Member(path.stem, value, about, content, _place(path))
 
 

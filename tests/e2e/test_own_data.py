@@ -248,6 +248,10 @@ def test_a_new_task_without_code_works_as_it_is(tmp_path: Path) -> None:
         again = peftbench("new", "task", name, folder=tmp_path)
         assert (again.code, "exists. Take another name" in again.sentence) == (2, True)
     assert "is not a Python file" in peftbench("new", "method", "mine2.yaml", folder=tmp_path).sentence
+    other = peftbench("new", "task", "mine.txt", folder=tmp_path).sentence
+    assert "mine.txt is neither Python nor YAML. Name it for example: peftbench new task mine.yaml" in other
+    rows = peftbench("show", "task", "mine.csv", folder=tmp_path).sentence
+    assert "mine.csv is a file, and none that holds a task. Write one that does: peftbench new task mine" in rows
     assert snapshot(tmp_path) == before
 
 

@@ -141,6 +141,16 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "peftbench new method" in caught.value.fix
 
 
+@pytest.mark.parametrize(("family", "new"), [("tasks", "task mine.yaml"), ("methods", "method mine.py")])
+def test_a_file_of_rows_is_no_member(family: Family, new: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a file, and none that holds a ") as caught:
+        registry.load(family, written(tmp_path, "a,b\n", "rows.csv"))
+    assert caught.value.fix == f"Write one that does: peftbench new {new}"
+    for unknown in ("x" * 300, str(tmp_path), "gone.csv"):
+        with pytest.raises(UnknownName):
+            registry.load(family, unknown)
+
+
 @pytest.mark.parametrize("name", ["x" * 300 + ".py", "x" * 300 + ".yaml", "mine.yaml", "mine.py"])
 def test_a_file_that_cannot_be_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(path: Path) -> bytes:
