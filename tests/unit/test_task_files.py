@@ -259,7 +259,8 @@ def test_half_of_a_character_inside_of_a_column_is_told(part: str, folder: Path)
 
     def ask(row: Any) -> Example:
         text = json.loads(row["inner"])
-        return replace(load(folder).ask(row), **{part: (text,) if part == "accepted" else text})
+        changes: dict[str, Any] = {part: (text,) if part == "accepted" else text}
+        return replace(task.ask(row), **changes)
 
     row = PlacedRow({"text": "x", "label": 1, "inner": '"good \\ud83d"'}, "rows.jsonl, row 7")
     with pytest.raises(DataProblem) as caught:
