@@ -7,6 +7,7 @@ members through the entry point groups `peftbench.tasks`, `peftbench.methods` an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -66,7 +67,21 @@ def load(family: Family, name: str) -> Member:
         return _member(family, known, module)
     if known in _entry_points(family):
         return _from_entry_point(family, _entry_points(family)[known])
+    _refuse_file(family, Path(name))
     raise UnknownName(family.removesuffix("s"), name, names(family))
+
+
+def _refuse_file(family: Family, path: Path) -> None:
+    """Rows may be meant, and what is asked of them is missing."""
+    kind = family.removesuffix("s")
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            new = f"peftbench new {kind} mine{YAML[0] if _reads_yaml(family) else '.py'}"
+            raise UsageError(f"{path} is a file, and none that holds a {kind}.", f"Write one that does: {new}")
+
+
+def _reads_yaml(family: Family) -> bool:
+    return importlib.util.find_spec(f"peftbench.{family}._yaml") is not None
 
 
 def _files(family: Family) -> list[str]:
@@ -85,30 +100,36 @@ def canonical(name: str) -> str:
 
 def _content(family: Family, path: Path) -> str:
     """The hash of a file that has to be there."""
-    if not path.is_file():
-        raise UsageError(
-            f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}"
-        )
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    try:
+        if path.is_file():
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{path} cannot be read: {reason}.", "Name a file that you may read.") from error
+    raise UsageError(f"There is no file {path}.", f"Write one with: peftbench new {family.removesuffix('s')} {path}")
+
+
+def _place(path: Path) -> str:
+    """Where a file lies, from anywhere. A link stays one: its own name and the files beside it are meant."""
+    return str(path.parent.resolve() / path.name)
 
 
 def _from_yaml(family: Family, path: Path) -> Member:
-    reader = f"peftbench.{family}._yaml"
-    if importlib.util.find_spec(reader) is None:
+    if not _reads_yaml(family):
         kind = family.removesuffix("s")
         raise UsageError(f"{path} is YAML, and {kind}s are written in Python.", "Name a file that ends with .py.")
     content = _content(family, path)
-    value, about = importlib.import_module(reader).read_member(path)
-    return Member(path.stem, value, about, content, str(path.resolve()))
+    value, about = importlib.import_module(f"peftbench.{family}._yaml").read_member(path)
+    return Member(path.stem, value, about, content, _place(path))
 
 
 def _from_path(family: Family, path: Path) -> Member:
     content = _content(family, path)
     # An edited file is another module, and so is a copy elsewhere, which may read the data beside it.
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    place = hashlib.sha256(_place(path).encode()).hexdigest()[:8]
     module_name = f"peftbench_file_{path.stem}_{place}_{content}"
     module = sys.modules.get(module_name) or _import_file(module_name, path)
-    return _member(family, path.stem, module, plugin=content, file=str(path.resolve()))
+    return _member(family, path.stem, module, plugin=content, file=_place(path))
 
 
 def _import_file(module_name: str, path: Path) -> ModuleType:

@@ -1,4 +1,7 @@
-"""YAML 1.2, so that `no`, `10:30` and `1e-5` mean what they say; a key that stands twice is an error."""
+"""YAML 1.2, so that `no`, `10:30` and `1e-5` mean what they say; a key that stands twice is an error.
+
+A date is a text: YAML 1.2 has none, and neither has JSON, in which settings are kept.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,46 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from peftbench.errors import InvalidSpec
 
+# As much of a broken value as is shown.
+_SHOWN = 60
+
+
+class _Constructor(SafeConstructor):
+    """Values of YAML, without dates."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def _load(text: str) -> Any:
+    """What a text holds.
+
+    Raises:
+        YAMLError: it is no YAML, or a value is not what its tag says, too long or nested too deeply.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    try:
+        return yaml.load(text)
+    except RecursionError:
+        raise YAMLError("it is nested too deeply") from None
+    except (ValueError, LookupError) as error:
+        raise YAMLError(f"a value cannot be read: {error}") from error
+
 
 def parse_scalar(text: str) -> Any:
     """A value as YAML would read it: `1e-5`, `true`, `null`, `[1, 2]`."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return _load(text)
     except YAMLError as error:
-        raise InvalidSpec(f"{text!r} is not a YAML value.", "Put it in quotes if it is text.") from error
+        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+        raise InvalidSpec(f"{shown!r} is not a YAML value.", "Put it in quotes if it is text.") from error
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
@@ -30,7 +60,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         InvalidSpec: it is no YAML, holds a key twice, or is no mapping.
     """
     try:
-        data = YAML(typ="safe", pure=True).load(text)
+        data = _load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise InvalidSpec(f"{where} holds a key twice (line {line}).", "Keep one of them.") from None

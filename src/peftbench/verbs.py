@@ -195,8 +195,9 @@ def new_file(kind: Literal["task", "method"], path: Path) -> tuple[Path, ...]:
         UsageError: a file exists, or its suffix is neither .py nor that of a task without code.
     """
     suffixes = (path.suffix, ".csv") if kind == "task" and path.suffix in registry.YAML else (".py",)
-    if path.suffix not in suffixes:
-        raise UsageError(f"{path} is not a Python file.", f"Name it for example: peftbench new {kind} mine.py")
+    if path.suffix != suffixes[0]:
+        what, name = ("neither Python nor YAML", "yaml") if kind == "task" else ("not a Python file", "py")
+        raise UsageError(f"{path} is {what}.", f"Name it for example: peftbench new {kind} mine.{name}")
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.", "Make it first; nothing was written.")
     wanted = tuple(path.with_suffix(suffix) for suffix in suffixes)

@@ -59,6 +59,13 @@ def only_numbers(row: Row) -> Example:
     return replace(SST2.ask({**row, "label": 0}), target=LABELS.words[int(row["label"])])
 
 
+def forgetful(row: Row) -> Example:
+    example = SST2.ask(row)
+    assert isinstance(row, dict)
+    row.pop("label", None)
+    return example
+
+
 def careless(text: str) -> str | None:
     return LABELS.read(text.splitlines()[0])
 
@@ -81,8 +88,10 @@ BROKEN: tuple[tuple[str, Task], ...] = (
     ("declared", replace(SST2, metrics=())),
     ("specimen", replace(SST2, specimen=(SST2.specimen[0], SST2.specimen[0]))),
     ("asks", replace(SST2, specimen=(renamed(SST2.specimen[0]), SST2.specimen[1]))),
-    ("asks", replace(SST2, ask=reworded(instruction=" "))),
-    ("asks", replace(SST2, ask=reworded(body="", question=""))),
+    ("asks", replace(SST2, ask=reworded(instruction=" ", body="", question="\n"))),
+    ("asks", replace(SST2, ask=reworded(target=" "))),
+    ("asks", replace(SST2, ask=forgetful, specimen=tuple(map(dict, SST2.specimen)))),
+    ("distinguishes", replace(SST2, ask=reworded(body="", question=""))),
     ("asks", replace(SST2, ask=lambda row: SST2.ask({"sentence": row["sentence"], "label": row["label"] + 7}))),
     ("repeats itself", replace(SST2, ask=numbered())),
     ("distinguishes", replace(SST2, ask=reworded(body="a review"))),

@@ -59,6 +59,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_files_alone_need_no_folder_of_a_mirror(folder: Path) -> None:
+    (folder / "files.json").write_text(json.dumps({"talk": INFO["talk"]}), encoding="utf-8")
+    done = peftbench("import", "llamafactory", "files.json", folder=folder)
+    assert done.out.endswith("Now: peftbench run llamafactory/suite.yaml --models ... --methods ...\n")
+
+
 def test_an_invented_configuration_is_imported_and_run(folder: Path) -> None:
     done = peftbench("import", "llamafactory", "info.json", folder=folder)
     assert done.code == 0, done.err
@@ -67,6 +73,7 @@ def test_an_invented_configuration_is_imported_and_run(folder: Path) -> None:
         "Tasks written to llamafactory: 4 (with another split: lf_mnli [validation_matched]). Entries set aside: 1."
     )
     assert written in done.out
+    assert done.out.endswith("--methods ... --data-root DIR\n")
     before = snapshot(folder)
     again = peftbench("import", "llamafactory", "info.json", folder=folder)
     assert (again.code, "llamafactory exists." in again.sentence) == (2, True)

@@ -98,7 +98,7 @@ CASES: Mapping[str, tuple[Callable[[Path], None], str, str]] = {
     "no label": (
         as_csv(table(changed(2, urgent=""))),
         "test.csv, row 2 (line 3): the label '' is not declared",
-        'labels: {"": WORD}',
+        'labels: {"": null}',
     ),
     "missing column": (
         with_file("train.jsonl", lines(changed(5, subject=None))),
@@ -248,6 +248,10 @@ def test_a_new_task_without_code_works_as_it_is(tmp_path: Path) -> None:
         again = peftbench("new", "task", name, folder=tmp_path)
         assert (again.code, "exists. Take another name" in again.sentence) == (2, True)
     assert "is not a Python file" in peftbench("new", "method", "mine2.yaml", folder=tmp_path).sentence
+    other = peftbench("new", "task", "mine.txt", folder=tmp_path).sentence
+    assert "mine.txt is neither Python nor YAML. Name it for example: peftbench new task mine.yaml" in other
+    rows = peftbench("show", "task", "mine.csv", folder=tmp_path).sentence
+    assert "mine.csv is a file, and none that holds a task. Write one that does: peftbench new task mine" in rows
     assert snapshot(tmp_path) == before
 
 

@@ -18,6 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from peftbench.tasks._answer import number
 from peftbench.tasks._files import read_rows
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._pattern import Pattern, pattern, text_of, value_of
@@ -115,6 +116,14 @@ def test_csv_without_idle_quotes_is_the_same(rows: Rows) -> None:
     )
     assume(not any(mark in name for name in rows[0] for mark in ";\t"))
     assert as_texts(read("a.csv", separated(",", csv.QUOTE_MINIMAL)(rows))) == as_texts(rows)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_keeps_its_value_without_an_exponent(value: float) -> None:
+    text = text_of(value, "x")
+    assert float(text) == value
+    assert "e" not in text.lower()
+    assert number(text) is not None
 
 
 # ---- patterns ------------------------------------------------------------------------------------------------------

@@ -13,11 +13,16 @@ from peftbench import registry
 from peftbench.errors import UnknownName, UsageError
 from peftbench.importing import Imported, LeftOut, import_file
 from peftbench.importing.llamafactory import import_llamafactory
+from peftbench.plan import make_plan
+from peftbench.spec import Resources
 from peftbench.strict_yaml import read_yaml, yaml_text
 from peftbench.suites._read import read_suite
 from peftbench.tasks._task import Task, items
 
-ROWS = [{"instruction": f"Name {word}.", "input": "Now.", "output": word} for word in ("one", "two", "three", "four")]
+ROWS = [
+    {"instruction": f"Name {word}.", "input": "Now.", "output": word}
+    for word in ("one", "two", *map(str, range(3, 40)))
+]
 OWN = {"file_name": "rows.json"}
 GLUE = {"hf_hub_url": "nyu-mll/glue", "columns": {"prompt": "sentence", "response": "label"}, "instruction": "Good?"}
 SST2 = {**GLUE, "subset": "sst2", "split": "train"}
@@ -33,6 +38,16 @@ def imported(folder: Path, entries: Mapping[str, Any]) -> Imported:
     file = folder / "data" / "dataset_info.json"
     file.write_text(json.dumps(entries), encoding="utf-8")
     return import_llamafactory(file, folder / "out")
+
+
+def broken(folder: Path) -> None:
+    """Files whose rows cannot be asked as an entry without columns says."""
+    folder.mkdir()
+    bare = [{"instruction": row["instruction"], "output": row["output"]} for row in ROWS]
+    files = {"bare": bare, "silent": [*ROWS[:29], {**ROWS[0], "output": " "}, *ROWS], "few": ROWS[:1]}
+    for name, rows in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    (folder / "rows.txt").write_text("x")
 
 
 def written(folder: Path, name: str) -> dict[str, Any]:
@@ -105,6 +120,7 @@ def test_data_sets_of_the_hub(tmp_path: Path) -> None:
         "target": "{a}",
     }
     assert list(reasons(found)) == ["lone"]
+    assert found.of_hub == ("lf_talk",)
     assert reasons(found)["lone"].startswith("there is no lone_eval; a share can be held out of a file")
 
 
@@ -160,15 +176,26 @@ def test_published_data_sets_under_any_name(tmp_path: Path) -> None:
         ({**OWN, "instruction": 5}, "instruction is no text"),
         ({"file_name": ["a", "b"]}, "file_name is no text"),
         ({"file_name": "gone.json"}, "there is no file "),
+        ({"file_name": "."}, "there is no file "),
+        ({"file_name": "x" * 300}, "x cannot be read: File name too long"),
+        ({"file_name": "rows.txt"}, "rows.txt is of no kind that can be read. Let its name end with one of"),
+        ({**OWN, "columns": {"prompt": "instruktion", "response": "output"}}, "lf_odd.yaml, body: {instruktion} is no"),
+        ({"file_name": "bare.json"}, "lf_odd.yaml, body: {input} is no column of "),
+        ({"file_name": "silent.json"}, "silent.json, row 30: the target '' is no text that can be read."),
+        ({"file_name": "few.json"}, "With a share of 0.1, none of the 1 rows of "),
+        ({**OWN, "instruction": "half \ud83d"}, "a text holds half of a character"),
+        ({**OWN, "columns": {"prompt": "\udc00", "response": "b"}}, "a text holds half of a character"),
         ({**SST2, "split": "validation"}, "the rows to train on are 'train', not 'validation'"),
         ({**SST2, "columns": {"prompt": "text", "response": "label"}}, "Unknown column 'text' in odd, prompt."),
         ({**SST2, "columns": {"prompt": "sentence", "response": "idx"}}, "odd, response: the answers of sst2 are in"),
     ],
 )
 def test_what_is_not_read_is_set_aside_with_its_reason(tmp_path: Path, entry: dict[str, Any], reason: str) -> None:
-    found = imported(tmp_path, {"odd": entry, "odd_eval": entry, "good": OWN})
+    broken(tmp_path / "data")
+    alone = "file_name" in entry and isinstance(entry["file_name"], str)
+    found = imported(tmp_path, {"odd": entry, **({} if alone else {"odd_eval": entry}), "good": OWN})
     assert found.tasks == ("lf_good",)
-    assert list(reasons(found)) == ["odd", "odd_eval"]
+    assert list(reasons(found)) == ["odd"] if alone else ["odd", "odd_eval"]
     assert reason.replace("in odd,", "in odd_eval,").replace("odd, r", "odd_eval, r") in reasons(found)["odd"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lf_good.yaml", "suite.yaml"]
 
@@ -212,6 +239,7 @@ def test_what_is_not_read_is_set_aside_with_its_reason(tmp_path: Path, entry: di
             {"x": "x and x_eval have other columns", "x_eval": "x and x_eval"},
         ),
         ({"x": MRPC, "x_eval": {**MRPC, "split": "dev"}}, {"x": "Unknown split 'dev'", "x_eval": "Unknown split"}),
+        ({"a" * 201: OWN}, {"a" * 201: "its name cannot be that of a file; use up to 200"}),
         ({"a/b": OWN}, {"a/b": "its name cannot be that of a file"}),
         ({"one-two": OWN, "One_Two": OWN}, {"One_Two": "another entry has this name, but for capitals and dashes"}),
     ],
@@ -220,6 +248,39 @@ def test_what_does_not_go_together(tmp_path: Path, entries: dict[str, Any], expe
     found = reasons(imported(tmp_path, {**entries, "good": OWN}))
     assert found.keys() == expected.keys()
     assert all(found[name].startswith(start) for name, start in expected.items()), found
+
+
+def test_what_is_written_can_be_planned(tmp_path: Path) -> None:
+    files = ("rows.txt", "silent.json", "few.json", "bare.json", "gone.json")
+    broken(tmp_path / "data")
+    found = imported(
+        tmp_path, {"good": OWN, **{f"odd{place}": {"file_name": name} for place, name in enumerate(files)}}
+    )
+    assert (found.tasks, len(found.left_out), found.of_hub) == (("lf_good",), 5, ())
+    suite = read_suite(str(tmp_path / "out" / "suite.yaml"), ["models=tiny", "methods=zero_shot"])
+    assert make_plan(suite, Resources()).runs
+
+
+@pytest.mark.parametrize("links", ["out", "data", "file"])
+def test_links_on_the_way_lead_to_the_files(tmp_path: Path, links: str) -> None:
+    for folder in ("real/deep", "far/away/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "far/away/data/rows.json").write_text(json.dumps(ROWS))
+    (tmp_path / "far/away/data/info.json").write_text(json.dumps({"talk": OWN}))
+    info, out = tmp_path / "far/away/data/info.json", tmp_path / "real/deep/out"
+    if links == "out":
+        (tmp_path / "short").symlink_to(tmp_path / "real/deep")
+        out = tmp_path / "short/out"
+    elif links == "data":
+        (tmp_path / "data").symlink_to(tmp_path / "far/away/data")
+        info = tmp_path / "data/info.json"
+    else:
+        (tmp_path / "far/blob").write_text(json.dumps(ROWS))
+        (tmp_path / "far/away/data/rows.json").unlink()
+        (tmp_path / "far/away/data/rows.json").symlink_to(tmp_path / "far/blob")
+    import_llamafactory(info, out)
+    task: Task = registry.load("tasks", str(out / "lf_talk.yaml")).value
+    assert task.source.rows("train", None, task.source.identity(None))
 
 
 def test_an_entry_that_is_called_a_test_stands_alone_where_there_is_no_other(tmp_path: Path) -> None:

@@ -141,6 +141,55 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "peftbench new method" in caught.value.fix
 
 
+@pytest.mark.parametrize(("family", "new"), [("tasks", "task mine.yaml"), ("methods", "method mine.py")])
+def test_a_file_of_rows_is_no_member(family: Family, new: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a file, and none that holds a ") as caught:
+        registry.load(family, written(tmp_path, "a,b\n", "rows.csv"))
+    assert caught.value.fix == f"Write one that does: peftbench new {new}"
+    for unknown in ("x" * 300, str(tmp_path), "gone.csv"):
+        with pytest.raises(UnknownName):
+            registry.load(family, unknown)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".py", "x" * 300 + ".yaml", "mine.yaml", "mine.py"])
+def test_a_file_that_cannot_be_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    if len(name) < 300:
+        written(tmp_path, METHOD, name)
+        monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(UsageError, match=r"cannot be read: (Permission denied|File name too long)\.") as caught:
+        registry.load("tasks", str(tmp_path / name))
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "mine.py"])
+def test_a_link_reads_the_files_beside_it_wherever_it_is_loaded_from(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.csv").write_text(f"text,label\n{folder},no\nx,yes\n")
+    if name == "mine.yaml":
+        text = 'train: rows.csv\ntest: 0.5\nbody: "{text}"\ntarget: "{label}"\n'
+    else:
+        template = (files("peftbench.tasks") / "_template.py").read_text()
+        text = template.replace("train.jsonl", "rows.csv").replace("test.jsonl", "rows.csv")
+    written(tmp_path / "one", text, name)
+    (tmp_path / "two" / name).symlink_to(tmp_path / "one" / name)
+    registry.load("tasks", str(tmp_path / "one" / name))
+    monkeypatch.chdir(tmp_path / "two")
+    planned = registry.load("tasks", name)
+    assert planned.file == str(tmp_path.resolve() / "two" / name)
+    run = registry.load("tasks", planned.file)
+    assert run.name == planned.name == "mine"
+    for source in (planned.value.source, run.value.source):
+        identity = source.identity(None)
+        texts = {row["text"] for side in ("train", "test") for row in source.rows(side, None, identity)}
+        assert texts == {"two", "x"}
+
+
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package somebody else wrote, with two methods: one works, one does not."""

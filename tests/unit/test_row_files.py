@@ -81,6 +81,7 @@ def test_values_of_parquet_are_those_of_json(tmp_path: Path) -> None:
         "day": dt.date(2024, 2, 29),
         "moment": dt.datetime(2024, 2, 29, 12, 30, tzinfo=dt.UTC),
         "price": Decimal("1.50"),
+        "tiny": Decimal("0.0000001"),
         "old text": "é".encode(),
         "picture": b"\xff\x00",
     }
@@ -93,6 +94,7 @@ def test_values_of_parquet_are_those_of_json(tmp_path: Path) -> None:
         "day": "2024-02-29",
         "moment": "2024-02-29T12:30:00+00:00",
         "price": "1.50",
+        "tiny": "0.0000001",
         "old text": "é",
     }
 
@@ -173,6 +175,16 @@ TEXT_FAULTS: dict[str, tuple[str, str | bytes, str]] = {
     "quote inside": ("a.csv", 'a,b\n"x"y,2\n', "a.csv, row 1 (line 2) cannot be split into columns"),
     "carriage return": ("a.csv", "a,b\r1,2\r", "a.csv, line 1 holds a carriage return outside of quotes."),
     "semicolons": ("a.csv", "a;b\n1;2\n", "a.csv, line 1 has one column, 'a;b'."),
+    "key twice": ("a.jsonl", GOOD + '{"a": 1, "b": 2, "a": 3}', "a.jsonl, row 2 has the column 'a' twice."),
+    "inner key twice": ("a.jsonl", '{"a": {"b": 2, "b": 3}}', "a.jsonl, row 1 has the column 'b' twice."),
+    "key twice in a list": ("a.json", '[{"a": 1, "a": 1}]', "a.json has the column 'a' twice."),
+    "mark in a header": ("a.csv", "\ufeff\ufeffa\n1\n", "a.csv, line 1 begins with a byte order mark"),
+    "mark before a quote": (
+        "a.csv",
+        'a,b\n1,2\n\ufeff"a","b"\n',
+        "a.csv, row 2 (line 3) begins with a byte order mark",
+    ),
+    "mark before a blank line": ("a.csv", "a\n1\n\ufeff\n", "a.csv, row 2 (line 3) begins with a byte order mark"),
     "tabs": ("a.csv", "a\tb\n1\t2\n", "a.csv, line 1 has one column"),
 }
 
@@ -183,6 +195,37 @@ def test_a_broken_text_is_a_sentence_with_its_place(case: str, tmp_path: Path) -
     assert words in str(refused(written(tmp_path, name, content)))
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "fix"),
+    [
+        ("a.jsonl", "a.jsonl has no rows.", "Write rows into it, or name another file."),
+        ("a.jsonl.gz", "a.jsonl.gz is not gzip.", "Let its name end without .gz."),
+        (
+            "folder.csv",
+            "folder.csv cannot be read after row 0: Is a directory.",
+            "See whether it is a file that you may",
+        ),
+    ],
+)
+def test_a_remedy_helps(name: str, words: str, fix: str, tmp_path: Path) -> None:
+    if name == "folder.csv":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(GOOD if name.endswith(".gz") else "")
+    problem = refused(tmp_path / name)
+    assert (problem.message, problem.fix[: len(fix)]) == (words, fix)
+
+
+def test_a_mark_inside_of_quotes_is_a_character(tmp_path: Path) -> None:
+    rows = read_rows(written(tmp_path, "a.csv", 'a,b\n"x\n\ufeffy",1\n"\ufeffz",2\n'))
+    assert [row["a"] for row in rows] == ["x\n\ufeffy", "\ufeffz"]
+
+
+def test_an_empty_packed_file_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(b"")
+    assert refused(tmp_path / "a.jsonl.gz").message == "a.jsonl.gz has no rows."
+
+
 @pytest.mark.parametrize("name", ["b.json.gz", "a.jsonl.gz", "c.csv.gz"])
 def test_a_cut_or_damaged_gzip(name: str, tmp_path: Path) -> None:
     long = {
@@ -191,7 +234,7 @@ def test_a_cut_or_damaged_gzip(name: str, tmp_path: Path) -> None:
         "c.csv.gz": "text,label\n" + "a,b\n" * 99999,
     }
     whole = gzip.compress(long[name].encode())
-    for content in (whole[: len(whole) // 2], whole[:10] + b"\x07" + whole[11:], long[name].encode()):
+    for content in (whole[: len(whole) // 2], whole[:10] + b"\x07" + whole[11:]):
         (tmp_path / name).write_bytes(content)
         assert refused(tmp_path / name).message.startswith(f"{name} cannot be read after row ")
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
@@ -209,7 +252,29 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     whole = (tmp_path / "e.parquet").read_bytes()
     for content in (whole[:-9], b"", whole[:4] + b"\xff" * 40 + whole[44:]):
         (tmp_path / "e.parquet").write_bytes(content)
-        assert refused(tmp_path / "e.parquet").message.startswith("e.parquet cannot be read after row 0: ")
+        problem = refused(tmp_path / "e.parquet")
+        assert problem.message.startswith("e.parquet cannot be read after row 0: ")
+        assert (problem.message.isprintable(), problem.fix) == (True, "Copy the file again.")
+
+
+def test_what_a_library_says_of_bytes_can_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise pa.ArrowInvalid("expected \x1b[31mPAR1\r\nfound \0")
+
+    monkeypatch.setattr(parquet, "ParquetFile", broken)
+    (tmp_path / "e.parquet").write_bytes(b"PAR1")
+    said = "e.parquet cannot be read after row 0: expected \\x1b[31mPAR1 found \\x00."
+    assert refused(tmp_path / "e.parquet").message == said
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_moment_that_python_does_not_have(unit: str, tmp_path: Path) -> None:
+    per = {"s": 1, "ms": 10**3, "us": 10**6}[unit]
+    column = pa.array([0, 253402300800 * per, 0], pa.timestamp(unit))
+    parquet.write_table(pa.table({"at": column}), tmp_path / "e.parquet")
+    problem = refused(tmp_path / "e.parquet")
+    assert problem.message.startswith("e.parquet, row 2 holds a value that cannot be read: ")
+    assert problem.fix == "Mend or remove the row."
 
 
 def test_a_column_twice_in_parquet(tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from peftbench import registry
 from peftbench.errors import DataProblem, InvalidSpec, UnknownName, UsageError
 from peftbench.metrics._metric import Metric
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._source import Files, HubDataset
-from peftbench.tasks._task import Example, Task, items
+from peftbench.tasks._task import Example, PlacedRow, Task, items
 from peftbench.testing import check_member, check_task
 
 ROWS: list[dict[str, Any]] = [
@@ -221,6 +224,51 @@ def test_a_target_that_cannot_be_read_is_told(folder: Path) -> None:
         items(task, [(0, {"text": "x", "more": {"n": "two"}})], "test")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"low": 0, "high": 5}, "the target '7' is no number from 0 up to 5 that can be read."),
+        ({"after": "#", "low": 0.5}, "the target '7' is no number behind '#' from 0.5 that can be read."),
+    ],
+)
+def test_a_number_that_cannot_be_read_is_told_with_its_scale(options: dict[str, Any], words: str, folder: Path) -> None:
+    task = load(folder, "labels", answer={"use": "number", **options}, target="{more.n}")
+    with pytest.raises(DataProblem) as caught:
+        items(task, [(0, {"text": "x", "more": {"n": 7}})], "test")
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("target", [1e-05, 2.5e-07, 1e16, 1e22, -1e-300])
+def test_a_number_of_any_size_is_a_target(target: float, folder: Path) -> None:
+    task = load(folder, "labels", answer="number", target="{more.n}")
+    (item,) = items(task, [(0, {"text": "x", "more": {"n": target}})], "test")
+    assert float(item.references[0]) == target
+
+
+@pytest.mark.parametrize(("label", "remedy"), [("", 'labels: {"": null}'), ("2", 'labels: {"2": WORD}')])
+def test_an_empty_label_is_offered_null(label: str, remedy: str, folder: Path) -> None:
+    with pytest.raises(DataProblem) as caught:
+        items(load(folder), [(0, {"text": "x", "label": label})], "test")
+    assert caught.value.fix.endswith(remedy)
+
+
+@pytest.mark.parametrize("part", ["instruction", "body", "question", "target", "group", "accepted"])
+def test_half_of_a_character_inside_of_a_column_is_told(part: str, folder: Path) -> None:
+    """A lone surrogate that a task makes itself, as of JSON in a column, could be neither hashed nor written."""
+    task = load(folder)
+
+    def ask(row: Any) -> Example:
+        text = json.loads(row["inner"])
+        changes: dict[str, Any] = {part: (text,) if part == "accepted" else text}
+        return replace(task.ask(row), **changes)
+
+    row = PlacedRow({"text": "x", "label": 1, "inner": '"good \\ud83d"'}, "rows.jsonl, row 7")
+    with pytest.raises(DataProblem) as caught:
+        items(replace(task, ask=ask), [(0, row)], "test")
+    assert caught.value.message == f"rows.jsonl, row 7: the {part} holds half of a character (\\ud83d)."
+    assert caught.value.fix
+
+
 def test_a_row_that_asks_nothing_is_refused(folder: Path) -> None:
     task = load(folder, "instruction")
     with pytest.raises(DataProblem, match="nothing is asked"):
@@ -307,6 +355,17 @@ def test_a_share_is_held_out(folder: Path) -> None:
         other.rows("test", None, identity)
 
 
+def test_white_space_around_a_value_moves_no_row(folder: Path) -> None:
+    rows = [{"text": f"{space}question {place}{space}", "label": 1} for place in range(50) for space in ("", " ", "\n")]
+    (folder / "all.jsonl").write_text(lines(rows))
+    source = load(folder, train="all.jsonl", test=0.5, body="This: {text}").source
+    sides = [
+        {row["text"].strip() for row in source.rows(split, None, source.identity(None))} for split in ("train", "test")
+    ]
+    assert not sides[0] & sides[1]
+    assert all(sides)
+
+
 def test_rows_of_a_group_and_rows_with_one_question_stay_together(folder: Path) -> None:
     rows = [{"id": place, "text": f"{place // 4}", "label": place % 2, "by": place % 10} for place in range(200)]
     (folder / "all.jsonl").write_text(lines(rows))
@@ -390,6 +449,54 @@ def test_a_task_without_code_keeps_the_promises_of_a_task(changes: dict[str, Any
     assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
 
 
+def alpaca(place: int) -> dict[str, Any]:
+    return {"instruction": f"Name number {place}.", "input": "", "output": f"number {place}"}
+
+
+@pytest.mark.parametrize(
+    ("row", "changes"),
+    [
+        (alpaca, {"instruction": "{instruction}", "body": "{input}", "target": "{output}"}),
+        (alpaca, {"instruction": "", "body": "{instruction}", "target": "{output}"}),
+        (alpaca, {"instruction": "", "body": "", "question": "{instruction}", "target": "{output}"}),
+        (alpaca, {"instruction": "Name {output}.", "body": "", "target": "{output}"}),
+    ],
+    ids=["empty input", "body alone", "question alone", "instruction alone"],
+)
+def test_a_check_passes_what_can_be_asked(row: Any, changes: dict[str, Any], folder: Path) -> None:
+    (folder / "all.jsonl").write_text(lines([row(place) for place in range(40)]))
+    load(folder, "labels", train="all.jsonl", test=0.3, **changes)
+    assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+
+
+def test_a_check_passes_rows_that_json_could_not_hold(folder: Path) -> None:
+    rows = [{"text": f"word {place}", "label": place % 2, "picture": b"\xff\x00"} for place in range(40)]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "all.parquet")
+    load(folder, train="all.parquet", test=0.3)
+    assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "name", "key"),
+    [
+        ([{"text": "x", "label": ""}, {"text": "y", "label": " "}], {"answer": "text"}, "asks", "`answer`"),
+        ([{"text": "x", "label": "x"}], {}, "specimen", "`specimen`"),
+        ([{"text": "x", "label": "a"}, {"text": "x", "label": "b"}], {"answer": "text"}, "distinguishes", "`specimen`"),
+        ([{"text": f"{n}", "label": "a b c"} for n in range(3)], {"max_new_tokens": 2}, "room", "max_new_tokens"),
+    ],
+)
+def test_a_remedy_speaks_of_the_keys(
+    rows: list[dict[str, Any]], changes: dict[str, Any], name: str, key: str, folder: Path
+) -> None:
+    for file in ("train.jsonl", "test.jsonl"):
+        (folder / file).write_text(lines(rows))
+    load(folder, "labels", **changes)
+    failed = [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]
+    assert failed[0].name == name
+    assert key in failed[0].fix
+    assert "`ask`" not in failed[0].fix
+
+
 @pytest.mark.parametrize("test", ["test.jsonl", 0.5])
 def test_a_check_asks_every_row(test: str | float, folder: Path) -> None:
     rows = [{"text": f"word {place}", "label": place % 2} for place in range(2000)]
@@ -426,7 +533,10 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"test": "gone.csv"},
         "There is no file gone.csv, which mine.yaml names as its test.",
     ),
-    "folder": ("", {"train": "."}, "There is no file"),
+    "folder": ("", {"train": ".."}, " is a folder, which mine.yaml names as its train. Name a file of rows"),
+    "long name": ("", {"test": "x" * 300}, "x cannot be read (File name too long), which mine.yaml names as its test."),
+    "unknown id": ("", {"id": "text_id"}, "mine.yaml, id: text_id is no column of train.jsonl, which has: id, label"),
+    "id close by": ("", {"id": "idd"}, "which has: id, label, more, text. Did you mean id?"),
     "kind of file": ("", {"train": "mine.yaml"}, "mine.yaml is of no kind that can be read."),
     "the same file": ("", {"test": "train.jsonl"}, "train and test are one file. Hold out a share of it: test: 0.2"),
     "share of all": ("", {"test": 1.0}, "mine.yaml: test: a share lies between 0 and 1, not at 1."),

@@ -76,4 +76,5 @@ def import_(
     typer.echo(
         f"Tasks written to {found.folder}: {len(found.tasks)}{further}. Entries set aside: {len(found.left_out)}."
     )
-    typer.echo(f"Now: peftbench run {found.folder / 'suite.yaml'} --models ... --methods ... --data-root DIR")
+    root = " --data-root DIR" if found.of_hub else ""
+    typer.echo(f"Now: peftbench run {found.folder / 'suite.yaml'} --models ... --methods ...{root}")

@@ -29,15 +29,24 @@ class TaskToWrite:
     settings: Mapping[str, Any]
     further: tuple[str, ...] = ()
 
+    @property
+    def of_files(self) -> bool:
+        """Whether its rows are in files of one's own, and not on the hub."""
+        return "train" in self.settings
+
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written: the folder, its tasks, the further splits as `TASK [SPLIT]`, and what was left out."""
+    """What was written: the folder, its tasks, the further splits as `TASK [SPLIT]`, and what was left out.
+
+    `of_hub` are those of the tasks whose rows are on the hub.
+    """
 
     folder: Path
     tasks: tuple[str, ...]
     further: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
+    of_hub: tuple[str, ...] = ()
 
 
 def write_tasks(folder: Path, tasks: Sequence[TaskToWrite], suite: Mapping[str, Any], head: str) -> None:

@@ -3,6 +3,8 @@
 An entry names a file or a data set of the hub and says which columns are prompt, query and response. `KEY_eval` (or
 `KEY_test`) is what `KEY` is evaluated on. Data sets of PEFT-Bench are known by their repository: their rows are those
 of our own tasks, with the texts that were published (`tasks/_rehosted.py`).
+
+What is written can be planned: each task is tried before, over all rows where they are in files.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from typing import Any
 from peftbench import registry
 from peftbench.errors import DataProblem, InvalidSpec, UnknownName, UsageError
 from peftbench.importing._written import Imported, LeftOut, TaskToWrite, write_tasks
+from peftbench.strict_yaml import parse_yaml, yaml_text
 from peftbench.tasks._rehosted import published_in
 from peftbench.tasks._reworded import read_reworded
-from peftbench.tasks._task import Source
+from peftbench.tasks._task import Source, Split, items
+from peftbench.tasks._yaml import read_settings
 
 # In front of every name, so that no report takes a task in somebody's wording for ours of the same data.
 PREFIX = "lf_"
@@ -33,7 +37,7 @@ _COLUMNS = ("prompt", "query", "response")
 # What LLaMA-Factory takes where an entry has no `columns`.
 _ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 _EVALUATED = ("_eval", "_test")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def import_llamafactory(file: Path, out: Path) -> Imported:
             task, others = _task(key, partners, found, file, out)
             if registry.canonical(task.name) in map(registry.canonical, tasks):
                 raise _NotRead("another entry has this name, but for capitals and dashes")
+            _try(task, [file.parent / str(found[name].get("file_name")) for name in (key, *partners[:1])])
         except _NotRead as reason:
             left_out += [reason.of(name) for name in (key, *partners)]
         else:
@@ -94,7 +99,8 @@ def import_llamafactory(file: Path, out: Path) -> Imported:
         suite["metrics"] = "published"
     write_tasks(out, written, suite, f"Written by `peftbench import llamafactory`; the wording is that of {file.name}.")
     further = tuple(f"{task.name} [{split}]" for task in written for split in task.further)
-    return Imported(out, tuple(tasks), further, tuple(left_out))
+    of_hub = tuple(task.name for task in written if not task.of_files)
+    return Imported(out, tuple(tasks), further, tuple(left_out), of_hub)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -179,6 +185,8 @@ def _unread(given: Mapping[str, Any]) -> Iterator[str]:
         yield "columns names no prompt or no response"
     if any(set(name) & {"{", "}"} for name in columns.values()):
         yield "the name of a column holds a brace"
+    if any("\ud800" <= char <= "\udfff" for char in json.dumps(given, ensure_ascii=False)):
+        yield "a text holds half of a character"
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -189,7 +197,7 @@ def _task(
 ) -> tuple[TaskToWrite, list[LeftOut]]:
     """The task of an entry and those it is evaluated on, and what of the latter is left out."""
     if not _NAME.fullmatch(key):
-        raise _NotRead("its name cannot be that of a file; use letters, digits, `_`, `-` and `.`")
+        raise _NotRead("its name cannot be that of a file; use up to 200 letters, digits, `_`, `-` and `.`")
     train, *tests = (_entry(name, found[name]) for name in (key, *partners))
     about = f"{key} of {file.name}, as LLaMA-Factory asks it"
     if train.published is not None and all(test.published == train.published for test in tests):
@@ -253,12 +261,31 @@ def _files(train: _Entry, test: _Entry | None, file: Path, out: Path) -> dict[st
     paths = []
     for name in [train.file, *([] if test is None else [test.file])]:
         path = file.parent / str(name)
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:
+            raise _NotRead(f"{path} cannot be read: {error.strerror}") from None
+        if not there:
             raise _NotRead(f"there is no file {path}")
-        paths.append(os.path.relpath(path, out))
+        # Two dots lead out of the folder that is meant only where no link is on the way.
+        paths.append(os.path.relpath(path.parent.resolve() / path.name, out.resolve()))
     if len(set(paths)) < len(paths):
         raise _NotRead("it is trained and evaluated on one file")
     return {"train": paths[0], "test": SHARE if test is None else paths[1]}
+
+
+def _try(task: TaskToWrite, files: Sequence[Path]) -> None:
+    """Read a task back from what is to be written, and ask every row of its files, as a plan does."""
+    path = Path(f"{task.name}.yaml")
+    # The folder that is written is not there yet, so the files are named as seen from here.
+    places = {key: str(file) for key, file in zip(("train", "test"), files, strict=False)} if task.of_files else {}
+    splits: tuple[Split, ...] = ("train", "test") if task.of_files else ()
+    try:
+        read, _ = read_settings({**parse_yaml(yaml_text(task.settings), str(path)), **places}, path)
+        for split in splits:
+            items(read, enumerate(read.source.rows(split, None, read.source.identity(None))), split)
+    except UsageError as error:
+        raise _NotRead(str(error)) from None
 
 
 def _patterns(entry: _Entry) -> dict[str, Any]:

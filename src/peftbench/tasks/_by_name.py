@@ -15,7 +15,7 @@ from peftbench.metrics.exact import EXACT_MATCH, TOKEN_F1
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
 from peftbench.metrics.regression import pearson, spearman
 from peftbench.spec import Entry, Value
-from peftbench.tasks._answer import choice, code, first_line, number, number_after
+from peftbench.tasks._answer import choice, code, first_line, number_after, number_within
 
 Reader = Callable[[str], str | None]
 AnyMetric = Metric | RankMetric
@@ -57,25 +57,36 @@ class Kind:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a task: their kind, how they are read, and the words they are where there are labels."""
+    """The answers of a task: their kind, how they are read, and the words they are where there are labels.
+
+    `wanted` says what can be read, such as `number from 0 up to 5`.
+    """
 
     name: str
     kind: Kind
     read: Reader
     words: tuple[str, ...] = ()
+    wanted: str = ""
 
 
 def _number(words: Sequence[str], options: NumberOptions) -> Reader:
     del words
-    find = number_after(options.after) if options.after else lambda text: number(first_line(text) or "")
     low = -math.inf if options.low is None else options.low
     high = math.inf if options.high is None else options.high
+    within = number_within(low, high)
+    if not options.after:
+        return within
+    behind = number_after(options.after)
+    return lambda text: within(behind(text) or "")
 
-    def read(text: str) -> str | None:
-        found = find(text)
-        return found if found is not None and low <= float(found) <= high else None
 
-    return read
+def _wanted(name: str, options: Value) -> str:
+    if not isinstance(options, NumberOptions):
+        return name
+    after = f" behind {options.after!r}" if options.after else ""
+    low = "" if options.low is None else f" from {options.low:g}"
+    high = "" if options.high is None else f" up to {options.high:g}"
+    return name + after + low + high
 
 
 def whole(text: str) -> str | None:
@@ -131,9 +142,10 @@ def answers_by_name(asked: Entry, words: Sequence[str], where: str) -> Answers:
         has = "declares labels" if words else "declares no labels"
         raise InvalidSpec(f"{where} {has} and reads answers as {asked.use}.", "Labels go with `answer: label` alone.")
     kind = KINDS[asked.use]
-    read = kind.reader(words, kind.options.parse(asked.options, f"{where}, answer {asked.use}"))
+    options = kind.options.parse(asked.options, f"{where}, answer {asked.use}")
+    read = kind.reader(words, options)
     _refuse_unreadable(words, read, where)
-    return Answers(asked.use, kind, read, tuple(words))
+    return Answers(asked.use, kind, read, tuple(words), _wanted(asked.use, options))
 
 
 def _refuse_unreadable(words: Sequence[str], read: Reader, where: str) -> None:

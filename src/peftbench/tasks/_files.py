@@ -11,7 +11,6 @@ import codecs
 import contextlib
 import csv
 import gzip
-import io
 import json
 import math
 import zlib
@@ -31,13 +30,14 @@ MEND = "Mend or remove the row."
 _CONVERT = "Write it as UTF-8, for example: iconv -f {encoding} -t UTF-8 OLD > NEW"
 _UTF_16 = ("UTF-16, not UTF-8", _CONVERT.format(encoding="UTF-16"))
 _UTF_32 = ("UTF-32, not UTF-8", _CONVERT.format(encoding="UTF-32"))
+_GZIP = b"\x1f\x8b"
 # How files begin that are no rows of text, the longer mark first.
 _OTHER_KINDS: Mapping[bytes, tuple[str, str]] = {
     codecs.BOM_UTF32_LE: _UTF_32,
     codecs.BOM_UTF32_BE: _UTF_32,
     codecs.BOM_UTF16_LE: _UTF_16,
     codecs.BOM_UTF16_BE: _UTF_16,
-    b"\x1f\x8b": ("gzip", "Let its name end with .gz."),
+    _GZIP: ("gzip", "Let its name end with .gz."),
     b"PAR1": ("Parquet", "Let its name end with .parquet."),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "Unpack it, or save it as CSV."),
 }
@@ -46,6 +46,8 @@ _CSV_FAULTS = {
     "unexpected end of data": "has a quote that is never closed",
     "new-line character seen": "holds a carriage return outside of quotes",
 }
+# A byte order mark as a character.
+_MARK = "\ufeff"
 # A passage may be long; the csv module stops at 128 KiB when nobody says otherwise.
 _LONGEST_VALUE = 2**31 - 1
 
@@ -79,7 +81,8 @@ def read_rows(path: Path, unique: str | None = None) -> list[PlacedRow]:
         MissingExtra: Parquet needs a library that is not installed.
     """
     rows = scan(path)
-    return nonempty(list(rows if unique is None else _distinct(rows, unique)), str(path))
+    found = list(rows if unique is None else _distinct(rows, unique))
+    return filled(found, path)
 
 
 def scan(path: Path) -> Iterator[PlacedRow]:
@@ -96,19 +99,35 @@ def scan(path: Path) -> Iterator[PlacedRow]:
         place = _place(path, number + 1 if fault.row else None, fault.line)
         raise DataProblem(f"{place} {fault.reason}.", fault.fix) from fault.__cause__
     except (OSError, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise DataProblem(f"{path} cannot be read after row {number}: {reason}.", "Copy the file again.") from error
+        refused = isinstance(error, OSError) and error.strerror
+        fix = "See whether it is a file that you may read." if refused else "Copy the file again."
+        raise DataProblem(f"{path} cannot be read after row {number}: {_said(refused or error)}.", fix) from error
 
 
-def nonempty(rows: list[R], where: str) -> list[R]:
+def nonempty(rows: list[R], where: str, fix: str = "Check the source of the task.") -> list[R]:
     """The rows, if there are any.
 
     Raises:
         DataProblem: there are none.
     """
     if not rows:
-        raise DataProblem(f"{where} has no rows.", "Check the source of the task.")
+        raise DataProblem(f"{where} has no rows.", fix)
     return rows
+
+
+def filled(rows: list[R], path: Path) -> list[R]:
+    """The rows of a file, if there are any.
+
+    Raises:
+        DataProblem: there are none.
+    """
+    return nonempty(rows, str(path), "Write rows into it, or name another file.")
+
+
+def _said(reason: object) -> str:
+    """What a library says, in one line that a terminal can show: it may quote bytes of the file."""
+    line = " ".join(str(reason).split()).rstrip(".")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[_Found]]:
@@ -150,7 +169,11 @@ def _distinct(rows: Iterable[PlacedRow], column: str) -> Iterator[PlacedRow]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers, ends kept."""
-    with _opened(path) as file:
+    with path.open("rb") as raw:
+        packed = path.suffix.lower() == ".gz"
+        if packed and raw.peek(2)[:2] not in {_GZIP, b""}:
+            raise _Fault("is not gzip", "Let its name end without .gz.", row=False)
+        file = gzip.GzipFile(fileobj=raw) if packed else raw
         head = file.peek(4)
         for mark, (what, fix) in _OTHER_KINDS.items():
             if head.startswith(mark):
@@ -159,14 +182,20 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, _decoded(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, number)
 
 
-def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.GzipFile(path) if path.suffix.lower() == ".gz" else path.open("rb")
+def _unmarked(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file in which none may begin with a byte order mark."""
+    for number, text in _lines(path):
+        if text.startswith(_MARK):
+            raise _joined(number)
+        yield number, text
+
+
+def _joined(line: int) -> _Fault:
+    reason = "begins with a byte order mark, as where files were joined"
+    return _Fault(reason, "Remove these three bytes (EF BB BF) there.", line)
 
 
 def _decoded(line: bytes, number: int) -> str:
-    if line.startswith(codecs.BOM_UTF8):
-        reason = "begins with a byte order mark, as where files were joined"
-        raise _Fault(reason, "Remove these three bytes (EF BB BF) there.", number)
     if b"\0" in line:
         raise _Fault("holds a NUL byte", "Remove it, for example: tr -d '\\000' < OLD > NEW", number)
     try:
@@ -177,14 +206,14 @@ def _decoded(line: bytes, number: int) -> str:
 
 
 def _json_lines(path: Path) -> Iterator[_Found]:
-    for number, text in _lines(path):
+    for number, text in _unmarked(path):
         if text.strip():
             yield number, _object(_json(text, number), number)
 
 
 def _json_list(path: Path) -> Iterator[_Found]:
     with _before_the_rows():
-        data = _json("".join(text for _, text in _lines(path)), None)
+        data = _json("".join(text for _, text in _unmarked(path)), None)
         if not isinstance(data, list):
             raise _Fault("is no list of rows", 'Write it as [{"column": ...}, ...], or as JSON lines (.jsonl).')
     for row in data:
@@ -195,13 +224,23 @@ def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is none of its values (null is)")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _refuse_twice(name for name, _ in pairs)
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_once)
 
 
 def _json(text: str, line: int | None) -> Any:
     """A JSON text; `line` says which line of the file it is, None that it is all of the file."""
     try:
         data = _DECODER.decode(text)
+    except _Fault as fault:
+        fault.line = line
+        raise
     except RecursionError:
         raise _Fault("is nested too deeply", MEND, line) from None
     except ValueError as error:
@@ -231,8 +270,9 @@ def _object(row: Any, line: int | None) -> dict[str, Any]:
 
 def _separated(delimiter: str, path: Path) -> Iterator[_Found]:
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_VALUE))
-    reader = csv.reader((text for _, text in _lines(path)), delimiter=delimiter, strict=True)
-    records = _records(reader)
+    marked: set[int] = set()
+    reader = csv.reader(_noted(_lines(path), marked), delimiter=delimiter, strict=True)
+    records = _records(reader, marked)
     with _before_the_rows():
         line, header = next(records, (1, []))
         _refuse_twice(header, line)
@@ -246,7 +286,15 @@ def _separated(delimiter: str, path: Path) -> Iterator[_Found]:
         yield begun, dict(zip(header, values, strict=True))
 
 
-def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _noted(lines: Iterable[tuple[int, str]], marked: set[int]) -> Iterator[str]:
+    """The lines, those that begin with a byte order mark noted: inside of quotes it is a character like any other."""
+    for number, text in lines:
+        if text.startswith(_MARK):
+            marked.add(number)
+        yield text
+
+
+def _records(reader: Any, marked: set[int]) -> Iterator[tuple[int, list[str]]]:
     """The records of a table with the line each begins in, blank lines left out."""
     while True:
         begun = reader.line_num + 1
@@ -258,6 +306,8 @@ def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
             raise _Fault(reason, f"{MEND} A quote inside of quotes is written twice.", begun) from error
         if values is None:
             return
+        if begun in marked:
+            raise _joined(begun)
         if values:
             yield begun, values
 
@@ -282,10 +332,22 @@ def _parquet(path: Path) -> Iterator[_Found]:
             with _before_the_rows():
                 _refuse_twice(table.schema_arrow.names)
             for batch in table.iter_batches():
-                for row in batch.to_pylist():
+                for row in _listed(batch):
                     yield None, _plain(row)
     except (ArrowException, ValueError) as error:
         raise OSError(str(error)) from error
+
+
+def _listed(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a part of a table, up to one with a value that Python does not have, such as the year 10000."""
+    try:
+        rows = iter(batch.to_pylist())
+    except (ValueError, OverflowError):
+        rows = (batch.slice(place, 1).to_pylist()[0] for place in range(batch.num_rows))
+    try:
+        yield from rows
+    except (ValueError, OverflowError) as error:
+        raise _Fault(f"holds a value that cannot be read: {_said(error)}", MEND) from error
 
 
 def _plain(value: Any) -> Any:
@@ -299,7 +361,7 @@ def _plain(value: Any) -> Any:
     elif isinstance(value, date | time):
         value = value.isoformat()
     elif isinstance(value, Decimal):
-        value = str(value)
+        value = format(value, "f")
     elif isinstance(value, bytes):
         with contextlib.suppress(UnicodeDecodeError):
             value = value.decode("utf-8")

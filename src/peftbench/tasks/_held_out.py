@@ -9,7 +9,6 @@ from pathlib import Path
 
 from peftbench.errors import DataProblem
 from peftbench.tasks._files import read_rows
-from peftbench.tasks._source import Files
 from peftbench.tasks._task import Row, Source, Split, refusal
 
 
@@ -28,7 +27,14 @@ class HeldOut(Source):
 
     def identity(self, data_root: str | None) -> str:
         """`files:<hash>` of the content, wherever the file lies, and the share."""
-        return f"{Files(self.file, self.file).identity(data_root)} test={self.share!r}"
+        del data_root
+        try:
+            content = hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise DataProblem(
+                f"{self.file} cannot be read: {error.strerror}.", "Check the task that names it."
+            ) from error
+        return f"files:{content} test={self.share!r}"
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a side, in the order of the file."""

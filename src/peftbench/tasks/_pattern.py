@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 _MARK = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -77,7 +78,7 @@ def value_of(row: Mapping[str, Any], field: str) -> Any:
 
 
 def text_of(value: Any, field: str) -> str:
-    """A value as it stands in a text: numbers and truth values as JSON writes them, nothing at all for null.
+    """A value as it stands in a text: numbers (without exponent) and truth values as in JSON, null as nothing.
 
     Raises:
         TypeError: the value is a list, a mapping, bytes, or a number that is none.
@@ -86,8 +87,10 @@ def text_of(value: Any, field: str) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, str | int):
         return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return format(Decimal(repr(value)), "f")
     if isinstance(value, list | dict):
         part = f"{{{field}.0}}" if isinstance(value, list) else f"{{{field}.KEY}}"
         raise TypeError(f"the column {field!r} holds a {type(value).__name__}; name a part of it: {part}")

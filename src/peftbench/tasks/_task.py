@@ -182,6 +182,7 @@ def _item(task: Task, row: Row, name: str) -> Item | None:
         return None
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise refusal(error, row, place) from None
+    _refuse_halves(example, place)
     texts = dict.fromkeys((example.target, *example.accepted))
     answers = [task.read(text) for text in texts]
     for text, answer in zip(texts, answers, strict=True):
@@ -190,6 +191,18 @@ def _item(task: Task, row: Row, name: str) -> Item | None:
                 f"{place}: the task cannot read its own target {text!r}.", "Mend the row, or `read` and `ask`."
             )
     return Item(name, example, tuple(dict.fromkeys(answer for answer in answers if answer is not None)))
+
+
+def _refuse_halves(example: Example, place: str) -> None:
+    """A task may read JSON inside of a column, where half of a character is left as such; no file can hold it."""
+    for name, value in vars(example).items():
+        # A tuple of texts, or one; what is neither is not written.
+        texts = value if isinstance(value, tuple) else (value,)
+        try:
+            "".join(text for text in texts if isinstance(text, str)).encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start]).strip("'")
+            raise DataProblem(f"{place}: the {name} holds half of a character ({half}).", _MEND) from None
 
 
 def _reason(row: Row, error: Exception) -> str:

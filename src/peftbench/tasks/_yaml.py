@@ -17,7 +17,7 @@ from peftbench.spec import Entry, Settings, Value
 from peftbench.strict_yaml import read_yaml
 from peftbench.tasks._answer import NoAnswer
 from peftbench.tasks._by_name import Answers, answers_by_name, metrics_by_name, usual_chance
-from peftbench.tasks._files import scan
+from peftbench.tasks._files import filled, scan
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._pattern import Pattern, pattern, text_of, value_of
 from peftbench.tasks._reworded import read_reworded
@@ -130,12 +130,13 @@ class Ask:
         if self.labels is None:
             if self.answers.read(text) is None:
                 remedy = f"Mend or remove the row, or read answers in another way: `answer` in {self.where}."
-                raise BadRow(f"the target {text!r} is no {self.answers.name} that can be read", remedy)
+                raise BadRow(f"the target {text!r} is no {self.answers.wanted} that can be read", remedy)
             return text
         if text not in self.labels:
             known = [repr(label) for label in self.labels]
             declared = ", ".join(known if len(known) <= _LISTED else [*known[:_LISTED], f"{len(known) - _LISTED} more"])
-            remedy = f"Mend or remove the row, or declare it in {self.where}: labels: {{{json.dumps(text)}: WORD}}"
+            offered = "WORD" if text else "null"
+            remedy = f"Mend or remove the row, or declare it in {self.where}: labels: {{{json.dumps(text)}: {offered}}}"
             raise BadRow(f"the label {text!r} is not declared ({declared})", remedy)
         word = self.labels[text]
         if word is None:
@@ -143,10 +144,14 @@ class Ask:
         return word
 
     def together(self, row: Row) -> str:
-        """A text that is the same for rows that belong on one side: of one group, or with the same question."""
+        """A text that is the same for rows that belong on one side: of one group, or else with the same values.
+
+        White space around a value does not count, as it does not around a question. The wording does not either: the
+        sides stay what they are when it changes.
+        """
         group = self.patterns["group"].fill(row)
         fields = sorted({field for name in ASKED for field in self.patterns[name].fields})
-        return group or json.dumps([text_of(value_of(row, field), field) for field in fields])
+        return group or json.dumps([text_of(value_of(row, field), field).strip() for field in fields])
 
 
 def read_member(path: Path) -> tuple[Task, str]:
@@ -156,8 +161,12 @@ def read_member(path: Path) -> tuple[Task, str]:
         UsageError: a key or name is unknown, a value is wrong, a file of rows is missing, or a pattern names a column
             that its rows do not have.
     """
+    return read_settings(read_yaml(path), path)
+
+
+def read_settings(said: Mapping[str, Any], path: Path) -> tuple[Task, str]:
+    """What `read_member` makes of what a file at that path says, which need not be written yet."""
     where = str(path)
-    said = read_yaml(path)
     if said.keys() & {"tasks", "models", "methods"}:
         raise InvalidSpec(f"{where} is a suite, not a task.", f"See what it would do: peftbench plan {where}")
     if "rows_of" in said:
@@ -247,30 +256,33 @@ _HOW = {
 
 def _file(path: Path, key: str, name: str) -> Path:
     file = path.parent / name
-    if not file.is_file():
-        raise DataProblem(f"There is no file {file}, which {path} names as its {key}.", _HOW[key])
-    return file
+    try:
+        if file.is_file():
+            return file
+        what = f"{file} is a folder" if file.is_dir() else f"There is no file {file}"
+    except OSError as error:
+        what = f"{file} cannot be read ({error.strerror})"
+    raise DataProblem(f"{what}, which {path} names as its {key}.", _HOW[key])
 
 
 def _first(file: Path) -> list[Row]:
-    rows: list[Row] = list(islice(scan(file), FIRST))
-    if not rows:
-        raise DataProblem(f"{file} has no rows.", "Check the source of the task.")
-    return rows
+    return list(filled(list(islice(scan(file), FIRST)), file))
 
 
 def _refuse_unknown_columns(asked: TaskFile, place: str, row: Row, where: str) -> None:
-    for name in PATTERNS:
-        for field in asked.pattern(name).fields:
-            try:
-                value_of(row, field)
-            except KeyError:
-                near = nearest(field, row)
-                fix = "Name one of these." if near is None else f"Did you mean {{{near}}}?"
-                columns = ", ".join(sorted(row))
-                raise InvalidSpec(
-                    f"{where}, {name}: {{{field}}} is no column of {place}, which has: {columns}.", fix
-                ) from None
+    named = [(name, field, f"{{{field}}}") for name in PATTERNS for field in asked.pattern(name).fields]
+    if asked.id is not None:
+        named.append(("id", asked.id, asked.id))
+    for name, field, written in named:
+        try:
+            value_of(row, field)
+        except KeyError:
+            near = nearest(field, row)
+            fix = "Name one of these." if near is None else f"Did you mean {written.replace(field, near)}?"
+            columns = ", ".join(sorted(row))
+            raise InvalidSpec(
+                f"{where}, {name}: {written} is no column of {place}, which has: {columns}.", fix
+            ) from None
 
 
 def specimen_of(ask: Ask, rows: Sequence[Row], positive: object = None) -> tuple[Row, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from peftbench.registry import Member
 from peftbench.tasks._answer import Labels
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._source import Files, Generated
-from peftbench.tasks._task import Example, Row, Split, Task, items, sample
+from peftbench.tasks._task import Example, PlacedRow, Row, Split, Task, items, sample
 from peftbench.testing.check import Check, Probe, examine, refused
 
 # What a model may well write; a reader reads it or answers None, it never raises.
@@ -42,7 +43,9 @@ def check_task(task: str | Member | Task) -> tuple[Check, ...]:
     file = member.file if isinstance(member, Member) else None
     if not isinstance(value, Task):
         return refused(UsageError(f"TASK is of the type {type(value).__name__}.", "Write: TASK = Task(...)"))
-    return examine(_Subject(value, file), PROBES, file)
+    without_code = file is not None and file.endswith(registry.YAML)
+    probes = [replace(probe, fix=FIXES[probe.name]) for probe in PROBES] if without_code else PROBES
+    return examine(_Subject(value, file), probes, file)
 
 
 def _declared(subject: _Subject) -> str | None:
@@ -62,23 +65,25 @@ def _specimen(subject: _Subject) -> str | None:
     rows = subject.task.specimen
     if len(rows) != 2 or rows[0] == rows[1]:
         return f"The specimen has {len(rows)} rows." if len(rows) != 2 else "Both rows of the specimen are the same."
-    if json.loads(json.dumps(list(rows))) != [dict(row) for row in rows]:
+    # Rows of a file are as one holds them, even where JSON could not: bytes of a Parquet file.
+    made_up = [dict(row) for row in rows if not isinstance(row, PlacedRow)]
+    if json.loads(json.dumps(made_up)) != made_up:
         return "The specimen does not survive JSON, which data files are written in."
     return None
 
 
 def _asks(subject: _Subject) -> str | None:
     for place, row in enumerate(subject.task.specimen):
-        before = json.dumps(dict(row))
+        before = deepcopy(dict(row))
         example = subject.task.ask(row)
         parts = (example.instruction, example.target, example.body, example.question, example.group)
         if not all(isinstance(part, str) for part in parts):
             return f"Row {place}: a part of the example is not text."
-        if not example.instruction.strip() or not example.target.strip():
-            return f"Row {place}: the {'target' if example.instruction.strip() else 'instruction'} is empty."
-        if not (example.body.strip() or example.question.strip()):
-            return f"Row {place}: neither body nor question says anything of the row."
-        if json.dumps(dict(row)) != before:
+        if not example.target.strip():
+            return f"Row {place}: the target is empty."
+        if not any(part.strip() for part in (example.instruction, example.body, example.question)):
+            return f"Row {place}: instruction, body and question are empty."
+        if dict(row) != before:
             return f"Row {place}: `ask` changed the row."
     return None
 
@@ -291,7 +296,7 @@ PROBES: tuple[Probe[_Subject], ...] = (
     ),
     _probe(
         "asks",
-        "Every specimen row gives an instruction, a question and a target.",
+        "Every specimen row gives something that is asked, and a target.",
         "Mend `ask`, or the specimen.",
         _asks,
     ),
@@ -301,7 +306,7 @@ PROBES: tuple[Probe[_Subject], ...] = (
     _probe(
         "distinguishes",
         "The two rows give different questions.",
-        "Put what the row says into body or question.",
+        "Put what the row says into body, question or instruction.",
         _distinguishes,
     ),
     _probe(
@@ -346,3 +351,17 @@ PROBES: tuple[Probe[_Subject], ...] = (
         applies=_at_hand,
     ),
 )
+
+# What to do about them in a task without code, in the words of its file.
+_OTHER_ROWS = "Or show the task by two other rows: `specimen`."
+FIXES: Mapping[str, str] = {
+    **{probe.name: probe.fix for probe in PROBES},
+    "specimen": "Give it two rows that differ: in the file to train on, or as `specimen`.",
+    "asks": f"Mend the row, or `instruction`, `body`, `question` and `target`. {_OTHER_ROWS}",
+    "distinguishes": f'Put more of a row into what is asked: body: "{{COLUMN}}". {_OTHER_ROWS}',
+    "reads its target": f"Mend `answer` or `target`. {_OTHER_ROWS}",
+    "reads noise": f"Mend the target of the row. {_OTHER_ROWS}",
+    "metrics": f"Choose other `metrics`. {_OTHER_ROWS}",
+    "chance": "Mend `chance`, or choose another metric.",
+    "rows": "Mend the rows, or the patterns.",
+}
