@@ -210,6 +210,24 @@ def test_the_package_that_reads_gguf_may_be_missing(tmp_path: Path, monkeypatch:
         model_files(path)
 
 
+def packed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a packed model, which is unpacked into a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    smollm2_files(model_wheel(tmp_path), tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def test_a_packed_model_that_was_cut_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    packed = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    whole = packed.read_bytes()
+    for left in (0, 100, len(whole) - 3000, len(whole) - 1):
+        packed.write_bytes(whole[:left])
+        with pytest.raises(ModelProblem, match=r"mine cannot be loaded: .*\. Check the files in ") as caught:
+            loaded(folder)
+        assert "\n" not in str(caught.value)
+
+
 TEXTS = [
     "In 1234 there were 56 cats, 7.5 of them black; x==10.",
     "a  b\n\n12\n\n\n3\t 4  \n",

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from peftbench import hub
 from peftbench.cache import cache_folder
 from peftbench.errors import MissingExtra, ModelProblem
 from peftbench.models._chat import Chat
 from peftbench.models._facts import ModelFacts, gguf_file
+from peftbench.models._reading import reading_errors
 from peftbench.spec import ModelRef
 
 # Loading bars and length warnings of the library would break our own progress line; what they say, we record.
@@ -47,27 +46,25 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
     """Load a model for training and evaluation, all its parameters frozen.
 
     Raises:
-        ModelProblem: the weights cannot be read.
+        ModelProblem: the weights, the tokenizer or its chat template cannot be read.
     """
-    source, revision = (
-        (ref.name, ref.revision) if facts.folder is None else (str(_unpacked(facts.folder, facts.revision)), None)
-    )
-    options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
-    with hub.hub_errors("model", ref.name, revision):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options
-            )
-        except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelProblem(
-                f"The model {ref.name} cannot be loaded: {str(error).splitlines()[0]}", "Check its files."
-            ) from error
+    with reading_errors(f"The model {ref.name} cannot be loaded", facts):
+        if facts.folder is None:
+            source, revision = ref.name, ref.revision
+        else:
+            source, revision = str(_unpacked(facts.folder, facts.revision)), None
+        options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options
+        )
+    with reading_errors(f"The chat template of {ref.name} cannot be used", facts):
+        chat = Chat(tokenizer, ref.chat)
     model.requires_grad_(requires_grad=False)
     model.eval()
     model.to(device)
-    return LoadedModel(model, tokenizer, Chat(tokenizer, ref.chat), facts, device)
+    return LoadedModel(model, tokenizer, chat, facts, device)
 
 
 def pick_device(wanted: str) -> torch.device:
