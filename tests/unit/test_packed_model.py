@@ -31,8 +31,10 @@ MERGES = ["Ċ Ċ", "1 1", "Ġ a", "a b"]
 HIDDEN, HEADS, KEY_VALUE_HEADS, INNER = 16, 4, 2, 24
 
 
-def gguf(path: Path, change: Callable[[GGUFWriter], None] | None = None, *, head: bool = False) -> Path:
-    """A Llama model of one layer; `change` may set fields anew before they are written."""
+def gguf(
+    path: Path, change: Callable[[GGUFWriter], None] | None = None, *, head: bool = False, lacks: str = ""
+) -> Path:
+    """A Llama model of one layer; `change` may set fields anew before they are written, one tensor may lack."""
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(HIDDEN)
@@ -68,6 +70,7 @@ def gguf(path: Path, change: Callable[[GGUFWriter], None] | None = None, *, head
     named = {f"blk.0.{name}.weight": shape for name, shape in shapes.items()}
     named |= {"token_embd.weight": (len(TOKENS), HIDDEN), "output_norm.weight": (HIDDEN,)}
     named |= {"output.weight": (len(TOKENS), HIDDEN)} if head else {}
+    named.pop(lacks, None)
     for name, shape in named.items():
         writer.add_tensor(name, draw.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()
@@ -226,6 +229,13 @@ def test_a_packed_model_that_was_cut_is_one_sentence(tmp_path: Path, monkeypatch
         with pytest.raises(ModelProblem, match=r"mine cannot be loaded: .*\. Check the files in ") as caught:
             loaded(folder)
         assert "\n" not in str(caught.value)
+
+
+def test_a_packed_model_that_lacks_weights_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    gguf(folder / "SmolLM2-135M-Instruct.Q4_1.gguf", lacks="blk.0.attn_k.weight")
+    with pytest.raises(ModelProblem, match=r"lack 1 of its tensors, such as model\.layers\.0\.self_attn\.k_proj"):
+        loaded(folder)
 
 
 TEXTS = [

@@ -56,15 +56,39 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
         options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options
-        )
+        model = _whole(ref.name, source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options)
     with reading_errors(f"The chat template of {ref.name} cannot be used", facts):
         chat = Chat(tokenizer, ref.chat)
     model.requires_grad_(requires_grad=False)
     model.eval()
     model.to(device)
     return LoadedModel(model, tokenizer, chat, facts, device)
+
+
+def _whole(name: str, source: str, **options: Any) -> Any:
+    """A model all of whose weights come from its files: those that lack there the library draws at random.
+
+    Tied weights are in the files once, and do not lack.
+
+    Raises:
+        ModelProblem: weights lack, or have other shapes than the configuration says.
+    """
+    # Told of by us: by itself the library says no more than that something does not fit.
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = AutoModelForCausalLM.from_pretrained(source, **options)
+    if missing := sorted(info["missing_keys"]):
+        raise ModelProblem(
+            f"The files of the model {name} lack {len(missing)} of its tensors, such as {missing[0]}.",
+            "Copy the whole model: what lacks would be random numbers.",
+        )
+    if other := sorted(info["mismatched_keys"]):
+        tensor, found, wanted = other[0]
+        raise ModelProblem(
+            f"In the files of the model {name} {tensor} has the shape {tuple(found)}, not {tuple(wanted)} "
+            f"(tensors of another shape: {len(other)}).",
+            "Weights and config.json have to be of the same model.",
+        )
+    return model
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -104,9 +128,8 @@ def _unpack(folder: Path, packed: Path, target: Path) -> None:
     except ImportError:
         raise MissingExtra("gguf", "gguf") from None
     # Without `dequantize` transformers 5 keeps the weights packed, and packed weights cannot be trained.
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=packed.name, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True)
-    )
+    how = GgufConfig(dequantize=True)
+    model = _whole(str(folder), str(folder), gguf_file=packed.name, dtype=torch.float16, quantization_config=how)
     model.save_pretrained(target)
     AutoTokenizer.from_pretrained(folder).save_pretrained(target)
     for template in folder.glob("*.jinja"):
