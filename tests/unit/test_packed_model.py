@@ -238,6 +238,37 @@ def test_a_packed_model_that_lacks_weights_is_one_sentence(tmp_path: Path, monke
         loaded(folder)
 
 
+def test_the_cache_of_unpacked_models_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    answers = loaded(folder).model.state_dict()
+    cache = tmp_path / "cache" / "peftbench" / "unpacked"
+    (made,) = (path for path in cache.iterdir() if path.is_dir())
+    names = {path.name for path in made.iterdir()}
+    for name in sorted(names):
+        (made / name).unlink()
+        again = loaded(folder).model.state_dict()
+        assert all(torch.equal(again[key], value) for key, value in answers.items())
+        assert {path.name for path in made.iterdir()} == names
+    (made / "model.safetensors").write_bytes(b"")
+    loaded(folder)
+    assert [path for path in cache.iterdir() if path.is_dir()] == [made]
+    # What is whole is not unpacked again.
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    loaded(folder)
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_fault_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    (tmp_path / "cache").touch()
+    with pytest.raises(
+        ModelProblem, match=r"cannot be unpacked into .*unpacked: (Not a directory|File exists)\."
+    ) as told:
+        loaded(folder)
+    assert "XDG_CACHE_HOME" in told.value.fix
+
+
 TEXTS = [
     "In 1234 there were 56 cats, 7.5 of them black; x==10.",
     "a  b\n\n12\n\n\n3\t 4  \n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from peftbench.cache import cache_folder
-from peftbench.errors import MissingExtra, ModelProblem
+from peftbench.errors import MissingExtra, ModelProblem, first_line
+from peftbench.file_lock import lock_file
 from peftbench.models._chat import Chat
 from peftbench.models._facts import ModelFacts, gguf_file
 from peftbench.models._reading import reading_errors
@@ -24,6 +25,9 @@ from peftbench.spec import ModelRef
 # Loading bars and length warnings of the library would break our own progress line; what they say, we record.
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
+
+# Names and sizes of the files of a model in the cache, written last.
+_LIST = "unpacked.txt"
 
 
 @dataclass(frozen=True)
@@ -106,19 +110,50 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def _unpacked(folder: Path, revision: str) -> Path:
-    """The folder to load from: a packed model is unpacked once into the cache, under the hash of its content."""
+    """The folder to load from: a packed model is unpacked once into the cache, under the hash of its content.
+
+    Raises:
+        ModelProblem: the model cannot be unpacked, or the cache cannot be written.
+    """
     packed = gguf_file(folder)
     if packed is None:
         return folder
     target = cache_folder("unpacked") / f"{folder.name}-{revision}"
-    if not (target / "config.json").is_file():
+    if _all_there(target):
+        return target
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as partial:
-            _unpack(folder, packed, Path(partial) / "model")
-            # Another process may have been faster; then its folder, equal to this one, stays.
-            with contextlib.suppress(OSError):
-                (Path(partial) / "model").rename(target)
+        # One process unpacks; the others wait, and take what it made.
+        with (target.parent / f"{target.name}.lock").open("ab") as file:
+            lock_file(file, wait=True)
+            if not _all_there(target):
+                _unpack_into(folder, packed, target)
+    except OSError as error:
+        raise ModelProblem(
+            f"{folder} cannot be unpacked into {target.parent}: {error.strerror or first_line(error)}.",
+            "Make room there, or set XDG_CACHE_HOME to another folder.",
+        ) from error
     return target
+
+
+def _unpack_into(folder: Path, packed: Path, target: Path) -> None:
+    """The whole folder or nothing; what is left of one that somebody tidied up goes away."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as partial:
+        made = Path(partial) / "model"
+        _unpack(folder, packed, made)
+        sizes = {path.name: path.stat().st_size for path in made.iterdir()}
+        (made / _LIST).write_text(json.dumps(sizes), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+
+
+def _all_there(target: Path) -> bool:
+    """Whether nothing is missing of what was unpacked: a cache is tidied by whoever likes to."""
+    try:
+        sizes = json.loads((target / _LIST).read_text(encoding="utf-8"))
+        return all((target / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
 
 
 def _unpack(folder: Path, packed: Path, target: Path) -> None:
