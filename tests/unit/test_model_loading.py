@@ -87,6 +87,12 @@ def test_a_library_without_words_is_one_sentence(
     assert told(question, folder).endswith(": AssertionError.")
 
 
+def test_a_model_without_a_tokenizer_is_one_sentence(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert ":." not in told(loaded, folder)
+
+
 def test_weights_that_were_cut_are_one_sentence(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

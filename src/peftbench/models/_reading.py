@@ -27,4 +27,4 @@ def reading_errors(failed: str, facts: ModelFacts) -> Iterator[None]:
     except Exception as error:
         # Of any class: some libraries raise bare `Exception` over a broken file, others whatever they stumble on.
         fix = f"Check the files in {facts.folder}." if local else "Check its files."
-        raise ModelProblem(f"{failed}: {first_line(error).rstrip('.')}.", fix) from error
+        raise ModelProblem(f"{failed}: {first_line(error).rstrip('.:')}.", fix) from error
