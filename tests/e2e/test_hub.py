@@ -398,6 +398,37 @@ answers["cut"] = told(lambda: load(ModelRef(name=cut.name, revision=cut.revision
     assert fetched == {old, new, cut}
 
 
+def test_a_model_that_was_only_planned_is_told_to_be_cached_in_part(hub: Hub, home: Path) -> None:
+    hub.add("model", "owner/tiny", tiny_llama(1)[0])
+    look = """
+answers["facts"] = find("owner/tiny").revision
+"""
+    commit = asked(hub.endpoint, home, look)["facts"]
+    script = f"""
+import torch
+from peftbench.models._load import load
+from peftbench.spec import ModelRef
+answers["facts"] = told(lambda: find("owner/tiny", "{commit}").revision)
+def loading():
+    facts = find("owner/tiny", "{commit}")
+    return load(ModelRef(name=facts.name, revision=facts.revision), facts, torch.device("cpu")).parameters
+answers["loaded"] = told(loading)
+"""
+    for kind, message, fix in asked(hub.endpoint, home, script, HF_HUB_OFFLINE="1").values():
+        assert kind == "ModelProblem"
+        assert message == "The model owner/tiny is not wholly in the cache, and the hub is off."
+        assert "peftbench fetch" in fix
+    whole = asked(hub.endpoint, home, script)
+    assert whole["facts"] == commit
+    assert whole["loaded"] > 0
+    assert asked(hub.endpoint, home, script, HF_HUB_OFFLINE="1") == whole
+    # Weights without a tokenizer are a sentence as well.
+    for path in home.rglob("tokenizer*"):
+        path.unlink()
+    kind, message, fix = asked(hub.endpoint, home, script, HF_HUB_OFFLINE="1")["loaded"]
+    assert (kind, bool(fix), "\n" in message) == ("ModelProblem", True, False)
+
+
 def test_what_is_wrong_with_a_model_is_one_sentence_and_a_fix(hub: Hub, home: Path) -> None:
     files, _ = tiny_llama(1)
     pickled = {key: value for key, value in files.items() if key != "model.safetensors"}

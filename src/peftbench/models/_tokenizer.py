@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from peftbench import hub
-from peftbench.errors import MissingExtra, ModelProblem
+from peftbench.errors import MissingExtra
 from peftbench.models._chat import Chat
 from peftbench.models._facts import ModelFacts
+from peftbench.models._reading import reading_errors
 
 
 def chat_of(facts: ModelFacts) -> Chat:
@@ -13,7 +13,7 @@ def chat_of(facts: ModelFacts) -> Chat:
 
     Raises:
         MissingExtra: transformers is not installed.
-        ModelProblem: the tokenizer cannot be read.
+        ModelProblem: the tokenizer or its chat template cannot be read.
     """
     try:
         from transformers import AutoTokenizer
@@ -23,10 +23,7 @@ def chat_of(facts: ModelFacts) -> Chat:
     # A prompt that is longer than the context is what is to be found out, not a fault.
     logging.set_verbosity_error()
     place, revision = (facts.name, facts.revision) if facts.folder is None else (str(facts.folder), None)
-    with hub.hub_errors("model", facts.name, revision):
-        try:
-            return Chat(AutoTokenizer.from_pretrained(place, revision=revision), "template")
-        except (ValueError, RuntimeError, KeyError) as error:
-            raise ModelProblem(
-                f"The tokenizer of {facts.name} cannot be read: {str(error).splitlines()[0]}", "Check its files."
-            ) from error
+    with reading_errors(f"The tokenizer of {facts.name} cannot be read", facts):
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    with reading_errors(f"The chat template of {facts.name} cannot be used", facts):
+        return Chat(tokenizer, "template")
