@@ -85,3 +85,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant, if any is near enough."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6 if len(name) > 3 else 0.5)
     return near[0] if near else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says that is not blank, else the name of the error's class.
+
+    For the middle of a sentence: what libraries raise may be a page long, or have no words at all.
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

@@ -7,7 +7,15 @@ import inspect
 import pytest
 
 from peftbench import errors
-from peftbench.errors import Diverged, ExecutorProblem, MissingExtra, PeftbenchError, UnknownName, UsageError
+from peftbench.errors import (
+    Diverged,
+    ExecutorProblem,
+    MissingExtra,
+    PeftbenchError,
+    UnknownName,
+    UsageError,
+    first_line,
+)
 
 ALL = [item for _, item in inspect.getmembers(errors, inspect.isclass) if item.__module__ == errors.__name__]
 SHORT = [cls for cls in ALL if cls not in {MissingExtra, UnknownName}]
@@ -49,3 +57,18 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, known: list[str
 def test_an_unknown_name_says_where() -> None:
     assert UnknownName("key", "x", [], "suite.yaml").message == "Unknown key 'x' in suite.yaml."
     assert UnknownName("key", "x", []).message == "Unknown key 'x'."
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("One.\nTwo."), "One."),
+        (ValueError("\n  One \nTwo"), "One"),
+        (ValueError(), "ValueError"),
+        (AssertionError(" \n"), "AssertionError"),
+        (KeyError("missing"), "'missing'"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_an_error_of_a_library_fits_into_a_sentence(error: BaseException, line: str) -> None:
+    assert first_line(error) == line
