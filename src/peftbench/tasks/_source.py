@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from peftbench import hub
-from peftbench.errors import DataProblem, MissingExtra, UnknownName
+from peftbench.errors import DataProblem, MissingExtra, UnknownName, first_line
 from peftbench.mirror import Locked, read_lock, verify
 from peftbench.tasks._files import nonempty, read_rows
 from peftbench.tasks._task import PlacedRow, Row, Source, Split
@@ -258,9 +258,13 @@ class Generated(Source):
 def _files_identity(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        if not path.is_file():
-            raise DataProblem(f"There is no file {path}.", "Check the source of the task.")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        try:
+            if not path.is_file():
+                raise DataProblem(f"There is no file {path}.", "Check the source of the task.")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise DataProblem(f"{path} cannot be read: {reason}.", "See who may read it.") from error
     return f"files:{digest.hexdigest()[:16]}"
 
 
