@@ -217,6 +217,39 @@ answers["{0}"] = told(lambda: source("owner/moving").rows("train", None, "hub:ow
     assert asked(hub.endpoint, home, script)["one"][0]["sentence"] == "one"
 
 
+def test_files_of_the_parquet_branch_come_from_the_cache_when_the_hub_is_off(hub: Hub, home: Path) -> None:
+    parts = {
+        f"{subset}/{split}/000{number}.parquet": parquet(pa.table({"x": [f"{subset} {split} {number}"]}))
+        for subset in ("all", "some")
+        for split in SPLITS
+        for number in range(2)
+    }
+    commit = hub.add("dataset", "owner/parts", parts, branch="refs/convert/parquet")
+    asking = f"""
+from peftbench.tasks._source import parquet_branch
+for subset in ("all", "some")[: int(os.environ["SUBSETS"])]:
+    found = source("owner/parts", subset, instead=(parquet_branch("owner/parts", subset),))
+    for split in ("train", "test"):
+        answers[f"{{subset}} {{split}}"] = told(
+            lambda: [row["x"] for row in found.rows(split, None, f"hub:owner/parts/parquet/{{subset}}@{commit}")]
+        )
+"""
+    there = {
+        "all train": ["all train 0", "all train 1"],
+        "all test": ["all validation 0", "all validation 1"],
+    }
+    assert asked(hub.endpoint, home, asking, SUBSETS="1") == there
+    assert {path.partition("/")[0] for path, _ in hub.parts} == {"all"}
+    offline = asked(hub.endpoint, home, asking, SUBSETS="2", HF_HUB_OFFLINE="1")
+    off = f"The dataset owner/parts at revision '{commit}' is not in the cache, and the hub is off."
+    assert [offline.pop(f"some {split}")[1] for split in ("train", "test")] == [off, off]
+    assert offline == there
+    # A cache that was not filled to the end is as good as none.
+    first = next(home.rglob("all/train/0000.parquet"))
+    first.unlink()
+    assert asked(hub.endpoint, home, asking, SUBSETS="1", HF_HUB_OFFLINE="1")["all train"][1] == off
+
+
 def test_what_is_wrong_with_a_data_set_is_one_sentence_and_a_fix(hub: Hub, home: Path) -> None:
     good: dict[str, str | bytes] = {"README.md": CARD, "train.jsonl": rows("a"), "validation.jsonl": rows("b")}
     hub.add("dataset", "owner/good", good)
