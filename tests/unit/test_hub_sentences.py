@@ -70,6 +70,17 @@ def test_other_errors_pass_unchanged() -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.parametrize("off", [True, False])
+def test_datasets_tells_of_a_hub_that_is_off_in_words_of_its_own(*, off: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", off)
+    with pytest.raises(DataProblem) as caught, hub.hub_errors("dataset", "o/n", "v1"):
+        raise ConnectionError("Couldn't reach 'o/n' on the Hub (OfflineModeIsEnabled)")
+    assert ("is not in the cache, and the hub is off" in caught.value.message) == off
+    # What is wrong with the disk is not for want of the hub.
+    with pytest.raises(DataProblem, match="cannot be fetched: no room"), hub.hub_errors("dataset", "o/n", "v1"):
+        raise OSError("no room")
+
+
 class _Api:
     """A client with one repository of each kind; `asked` notes the questions."""
 
@@ -112,6 +123,22 @@ def test_access_to_a_gated_repository_is_checked_when_planning(api: _Api) -> Non
     with pytest.raises(ModelProblem, match="is gated"):
         hub.resolve("model", "o/n", None)
     assert api.asked[-1] == ("access", "o/n", "model")
+
+
+@pytest.mark.parametrize(("revision", "named"), [(None, "the default branch"), ("v1", "'v1'")])
+@pytest.mark.parametrize(("kind", "problem"), [("dataset", DataProblem), ("model", ModelProblem)])
+def test_what_a_branch_means_only_the_hub_knows(
+    kind: Kind, problem: type[UsageError], revision: str | None, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache may well have a commit of it, so that nothing is said of that."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(problem) as caught:
+        hub.resolve(kind, "o/n", revision)
+    assert caught.value.message == (
+        f"Which commit of the {kind} o/n is {named} now, only the hub knows, and the hub is off."
+    )
+    assert "Name the commit" in caught.value.fix
+    assert "peftbench fetch" in caught.value.fix
 
 
 class _Builder:
