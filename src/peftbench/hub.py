@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from peftbench.errors import DataProblem, MissingExtra, ModelProblem
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem, first_line
 
 Kind = Literal["dataset", "model"]
 
@@ -127,7 +127,7 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
             raise problem(
                 f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)
             ) from error
-        reason = (str(said).splitlines() or [type(said).__name__])[0].rstrip(".")
+        reason = first_line(said).rstrip(".")
         raise problem(f"The {kind} {name}{at} cannot be fetched: {reason}.", _elsewhere(kind)) from error
 
 

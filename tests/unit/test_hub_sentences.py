@@ -190,6 +190,8 @@ def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (None, "typo", 'Unknown split "typo". Should be one of these. Check'),
         (ValueError("BuilderConfig 'x' not found."), "train", "BuilderConfig 'x' not found. Check"),
+        (because(ValueError("x"), AssertionError()), "train", "cannot be read: AssertionError. Check"),
+        (ValueError(), "train", "cannot be read: ValueError. Check"),
         (datasets.exceptions.DatasetGenerationError("An error occurred"), "train", "An error occurred. Check"),
         (
             datasets.exceptions.DatasetNotFoundError("Dataset is gated."),
@@ -200,7 +202,7 @@ def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_data_set_that_cannot_be_read(
-    raised: Exception | None, split: str, words: str, monkeypatch: pytest.MonkeyPatch
+    raised: Exception | None, split: str, words: str, monkeypatch: pytest.MonkeyPatch, api: _Api
 ) -> None:
     with pytest.raises(DataProblem) as caught:
         load(monkeypatch, raised or _Builder(), split)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from peftbench import hub
-from peftbench.errors import DataProblem, MissingExtra
+from peftbench.errors import DataProblem, MissingExtra, first_line
 from peftbench.tasks._files import nonempty, scan
 from peftbench.tasks._task import Row
 
@@ -38,7 +38,7 @@ def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[
         except (ValueError, DatasetsError) as error:
             if isinstance(error, OSError):
                 raise
-            reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+            reason = first_line(error.__cause__ or error).rstrip(".")
             raise DataProblem(f"The data set {name} cannot be read: {reason}.", "Check subset and split.") from error
     where = f"{name}, split {split}"
     return nonempty(list(table), where)
