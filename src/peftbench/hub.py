@@ -57,6 +57,18 @@ def is_off() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def check_reachable(kind: Kind, name: str, revision: str) -> None:
+    """Ask for a revision, whatever is cached of it.
+
+    Raises:
+        DataProblem, ModelProblem: as `resolve` does.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(kind, name, revision):
+        _info(HfApi(), kind, name, revision)
+
+
 def file_names(kind: Kind, name: str, commit: str) -> list[str]:
     """The paths of all files of a commit; where the hub is off, of those that are cached."""
     from huggingface_hub import HfApi

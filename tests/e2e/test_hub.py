@@ -217,6 +217,54 @@ answers["{0}"] = told(lambda: source("owner/moving").rows("train", None, "hub:ow
     assert asked(hub.endpoint, home, script)["one"][0]["sentence"] == "one"
 
 
+def by_subset(*names: str, default: str = "") -> dict[str, str | bytes]:
+    """A repository with subsets of these names, each of whose rows say where they are from."""
+    configs = [
+        {
+            "config_name": name,
+            "data_files": [{"split": split, "path": f"{name}/{split}.jsonl"} for split in SPLITS],
+        }
+        | ({"default": True} if name == default else {})
+        for name in names
+    ]
+    texts = {f"{name}/{split}.jsonl": rows(f"{name} {split}") for name in names for split in SPLITS}
+    return {"README.md": f"---\n{json.dumps({'configs': configs})}\n---\nInvented.\n", **texts}
+
+
+def test_the_cache_never_stands_in_for_another_subset(tmp_path: Path, home: Path) -> None:
+    def asking(name: str, commit: str, *subsets: str | None) -> str:
+        return f"""
+for subset in {subsets}:
+    found = source({name!r}, subset)
+    key = f"{name} {{subset}}"
+    answers[key] = told(lambda: found.rows("train", None, f"hub:{{found.origins[0].name}}@{commit}"))
+"""
+
+    with serving(tmp_path / "hub") as hub:
+        two = hub.add("dataset", "owner/two", by_subset("a", "b", default="a"))
+        plain = hub.add("dataset", "owner/plain", by_subset("default", "more"))
+        warm = asking("owner/two", two, "b") + asking("owner/plain", plain, None, "more")
+        there = asked(hub.endpoint, home, warm)
+        assert [found[0]["sentence"] for found in there.values()] == ["b train", "default train", "more train"]
+        other, default = home.with_name("other"), asking("owner/two", two, None)
+        online = asked(hub.endpoint, other, default)
+        assert online["owner/two None"][0]["sentence"] == "a train"
+        # What is cached is found again, under its name and as the default one.
+        assert asked(hub.endpoint, home, warm, HF_HUB_OFFLINE="1") == there
+        assert asked(hub.endpoint, other, default, HF_HUB_OFFLINE="1") == online
+        off = asked(hub.endpoint, home, asking("owner/two", two, None, "a"), HF_HUB_OFFLINE="1")
+    down = asked(hub.endpoint, home, asking("owner/two", two, None, "a", "b"))
+    assert down.pop("owner/two b")[0]["sentence"] == "b train"
+    for kind, message, fix in off.values():
+        assert kind == "DataProblem"
+        assert message == f"The dataset owner/two/a at revision '{two}' is not in the cache, and the hub is off."
+        assert "--data-root" in fix
+    assert asked(hub.endpoint, other, default) == online
+    said = f"The dataset owner/two/a at revision '{two}' is not in the cache, and the hub cannot be reached."
+    assert down["owner/two None"][1] == said
+    assert f"The dataset owner/two at revision '{two}' cannot be fetched: " in down["owner/two a"][1]
+
+
 def test_files_of_the_parquet_branch_come_from_the_cache_when_the_hub_is_off(hub: Hub, home: Path) -> None:
     parts = {
         f"{subset}/{split}/000{number}.parquet": parquet(pa.table({"x": [f"{subset} {split} {number}"]}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -207,3 +208,40 @@ def test_a_data_set_that_cannot_be_read(
     with pytest.raises(DataProblem) as caught:
         load(monkeypatch, raised or _Builder(), split)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("card", "subset"),
+    [
+        (None, "default"),
+        ("Words alone.", "default"),
+        ("---\nlicense: mit\n---\n", "default"),
+        ("---\nconfigs:\n- {config_name: a}\n- {config_name: b, default: true}\n---\n", "b"),
+        ("---\nconfigs:\n- {config_name: a}\n- {config_name: default}\n---\n", "default"),
+        ("---\nconfigs:\n- {config_name: a}\n---\n", "a"),
+        ("---\nconfigs:\n- {config_name: a}\n- {config_name: b}\n---\n", "default"),
+        ("---\ndataset_info:\n  features: []\n---\n", "default"),
+        ("---\ndataset_info:\n  config_name: a\n  features: []\n---\n", "a"),
+        ("---\ndataset_info:\n- {config_name: a}\n- {config_name: b}\n---\n", "default"),
+    ],
+)
+def test_the_default_subset_is_told_by_the_card_in_the_cache(
+    card: str | None, subset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_text(card or "", encoding="utf-8")
+    found = None if card is None else str(tmp_path / "README.md")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: found)
+    asked: list[str | None] = []
+
+    def made(repository: str, name: str | None, revision: str) -> Any:
+        asked.append(name)
+        return _Builder()
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", made)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    source = HubDataset("o/n", None, mirror="")
+    assert source.rows("train", None, "hub:o/n/default@c0ffee") == [{"a": 1}]
+    # While the hub can be asked, the library finds out by itself.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    source.rows("train", None, "hub:o/n/default@c0ffee")
+    assert asked == [subset, None]

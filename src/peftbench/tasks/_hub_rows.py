@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from peftbench import hub
 from peftbench.errors import DataProblem, MissingExtra, first_line
 from peftbench.tasks._files import nonempty, scan
 from peftbench.tasks._task import Row
+
+_MIRROR = "Use a local mirror: --data-root DIR"
+# The subset of a data set that names none.
+_DEFAULT = "default"
 
 
 def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[Row]:
@@ -19,20 +24,14 @@ def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[
         MissingExtra: the library that reads them is not installed.
     """
     try:
-        from datasets import disable_progress_bars, load_dataset_builder
+        from datasets import disable_progress_bars
         from datasets.exceptions import DatasetsError
     except ImportError:
         raise MissingExtra("datasets", "hub") from None
     disable_progress_bars()
     with hub.hub_errors("dataset", name, commit):
         try:
-            builder = load_dataset_builder(name, subset, revision=commit)
-            if builder.hash != commit:
-                # When the hub cannot be reached, the library takes what it has cached of any other commit.
-                raise DataProblem(
-                    f"Commit {commit} of {name} cannot be reached; the cache holds another one.",
-                    "Try again, or use a local mirror: --data-root DIR",
-                )
+            builder = _builder(name, subset, commit)
             builder.download_and_prepare()
             table = builder.as_dataset(split=split)
         except (ValueError, DatasetsError) as error:
@@ -42,6 +41,54 @@ def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[
             raise DataProblem(f"The data set {name} cannot be read: {reason}.", "Check subset and split.") from error
     where = f"{name}, split {split}"
     return nonempty(list(table), where)
+
+
+def _builder(name: str, subset: str | None, commit: str) -> Any:
+    """What the library makes rows with. Where the hub cannot be reached, it takes what it cached last.
+
+    That may be of any commit, and of any subset when none is named, so that here one always is when the hub is off.
+    """
+    from datasets import load_dataset_builder
+    from datasets.packaged_modules.cache.cache import Cache
+
+    asked = subset or (_default_subset(name, commit) if hub.is_off() else None)
+    try:
+        builder = load_dataset_builder(name, asked, revision=commit)
+    except ValueError as error:
+        if hub.is_off():
+            raise _not_cached(f"{name}/{asked}", commit, "is off") from error
+        # Were it the cache that lacks something, then for want of the hub.
+        hub.check_reachable("dataset", name, commit)
+        raise
+    if builder.hash != commit:
+        raise DataProblem(
+            f"Commit {commit} of {name} cannot be reached; the cache holds another one.",
+            "Try again, or use a local mirror: --data-root DIR",
+        )
+    if isinstance(builder, Cache):
+        wanted = subset or _default_subset(name, commit)
+        if builder.config.name != wanted:
+            raise _not_cached(f"{name}/{wanted}", commit, "cannot be reached")
+    return builder
+
+
+def _default_subset(name: str, commit: str) -> str:
+    """The subset that is meant where none is named, by the card in the cache, read as the library reads it."""
+    from huggingface_hub import metadata_load, try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "README.md", repo_type="dataset", revision=commit)
+    card = (metadata_load(path) if isinstance(path, str) else None) or {}
+    configs, infos = card.get("configs") or [], card.get("dataset_info") or []
+    infos = infos if isinstance(infos, list) else [infos]
+    marked = [one for one in configs if one.get("default") or one.get("config_name") == _DEFAULT or len(configs) == 1]
+    told = marked or (infos if len(infos) == 1 else [])
+    return str(told[0].get("config_name") or _DEFAULT) if told else _DEFAULT
+
+
+def _not_cached(name: str, commit: str, hub_state: str) -> DataProblem:
+    return DataProblem(
+        f"The dataset {name} at revision {commit!r} is not in the cache, and the hub {hub_state}.", _MIRROR
+    )
 
 
 def parquet_rows(name: str, pattern: str, commit: str) -> list[Row]:
