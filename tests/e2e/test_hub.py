@@ -182,7 +182,15 @@ answers["copy"] = tried("owner/piqa", copy)
 answers["short"] = tried("owner/piqa", branch, sizes=(6, 5))
 answers["itself"] = tried("owner/plain", branch)
 answers["none"] = tried("owner/piqa", Origin("owner/piqa", "again"))
-answers["bare"] = tried("owner/piqa")
+""",
+    )
+    # Nothing of it is in this cache, which could answer in place of the repository.
+    fresh = asked(
+        hub.endpoint,
+        home.with_name("fresh"),
+        """
+bare = source("owner/piqa")
+answers["bare"] = told(lambda: bare.rows("train", None, bare.identity(None)))
 """,
     )
     assert len(answers["branch"]) == 2, answers["branch"]
@@ -196,7 +204,8 @@ answers["bare"] = tried("owner/piqa")
     # What can be read is taken as it is: sizes are there to compare another place with it.
     assert answers["itself"][0].startswith("hub:owner/plain/default@"), answers["itself"]
     assert "need a loading script" in answers["none"][1]
-    assert answers["bare"][0] == "DataProblem"
+    assert fresh["bare"][:2] == ["DataProblem", "The data set owner/piqa needs a loading script."]
+    assert "--data-root" in fresh["bare"][2]
 
 
 def test_the_cache_never_stands_in_for_another_commit(hub: Hub, home: Path) -> None:

@@ -193,6 +193,7 @@ def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         (ValueError("BuilderConfig 'x' not found."), "train", "BuilderConfig 'x' not found. Check"),
         (because(ValueError("x"), AssertionError()), "train", "cannot be read: AssertionError. Check"),
         (ValueError(), "train", "cannot be read: ValueError. Check"),
+        (RuntimeError("\nTwo lines.\n"), "train", "cannot be read: Two lines. Check"),
         (datasets.exceptions.DatasetGenerationError("An error occurred"), "train", "An error occurred. Check"),
         (
             datasets.exceptions.DatasetNotFoundError("Dataset is gated."),

@@ -34,7 +34,7 @@ def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[
             builder = _builder(name, subset, commit)
             builder.download_and_prepare()
             table = builder.as_dataset(split=split)
-        except (ValueError, DatasetsError) as error:
+        except (ValueError, RuntimeError, DatasetsError) as error:
             if isinstance(error, OSError):
                 raise
             reason = first_line(error.__cause__ or error).rstrip(".")
@@ -54,6 +54,10 @@ def _builder(name: str, subset: str | None, commit: str) -> Any:
     asked = subset or (_default_subset(name, commit) if hub.is_off() else None)
     try:
         builder = load_dataset_builder(name, asked, revision=commit)
+    except RuntimeError:
+        if hub.needs_script(name, commit):
+            raise DataProblem(f"The data set {name} needs a loading script.", _MIRROR) from None
+        raise
     except ValueError as error:
         if hub.is_off():
             raise _not_cached(f"{name}/{asked}", commit, "is off") from error
