@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +307,57 @@ for subset in ("all", "some")[: int(os.environ["SUBSETS"])]:
     first = next(home.rglob("all/train/0000.parquet"))
     first.unlink()
     assert asked(hub.endpoint, home, asking, SUBSETS="1", HF_HUB_OFFLINE="1")["all train"][1] == off
+
+
+def test_values_are_those_that_a_file_of_ones_own_gives(hub: Hub, home: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "at": [datetime(2020, 1, 2, 3, 4, 5), None],
+            "day": [date(2020, 1, 2), date(2021, 1, 1)],
+            "bytes": ["é".encode(), b"text"],
+            "number": [float("nan"), 1.5],
+            "price": [Decimal("1.50"), Decimal("2.25")],
+            "inner": [{"numbers": [float("nan"), 2.0]}, {"numbers": []}],
+        }
+    )
+    content = {f"{split}.parquet": parquet(table) for split in SPLITS}
+    hub.add("dataset", "owner/values", content)
+    hub.add("dataset", "owner/values", {f"all/{path[:-8]}/0.parquet": data for path, data in content.items()}, "kept")
+    odd = {"text": ["a", "b"], "took": [timedelta(1), timedelta(2)]}, {"text": ["a"], "blob": [b"\xff"]}
+    for number, columns in enumerate(odd):
+        hub.add("dataset", f"owner/odd{number}", {f"{split}.parquet": parquet(pa.table(columns)) for split in SPLITS})
+    (tmp_path / "own.parquet").write_bytes(content["train.parquet"])
+    answers = asked(
+        hub.endpoint,
+        home,
+        """
+from pathlib import Path
+from peftbench.tasks._files import read_rows
+from peftbench.tasks._source import Origin
+def train_rows(chosen):
+    return told(lambda: chosen.rows("train", None, chosen.identity(None)))
+
+answers["own"] = read_rows(Path("own.parquet"))
+answers["hub"] = train_rows(source("owner/values"))
+kept = Origin("owner/values", revision="kept", files={"train": "all/train/*.parquet"})
+answers["files"] = told(lambda: kept.rows("train", resolve("dataset", kept.id, "kept")))
+answers["odd"] = [train_rows(source(f"owner/odd{number}")) for number in range(2)]
+""",
+    )
+    assert answers["own"][0] == {
+        "at": "2020-01-02T03:04:05",
+        "day": "2020-01-02",
+        "bytes": "é",
+        "number": None,
+        "price": "1.50",
+        "inner": {"numbers": [None, 2.0]},
+    }
+    assert answers["hub"] == answers["own"]
+    assert answers["files"] == answers["own"]
+    for (kind, message, fix), column, number in zip(answers["odd"], ("took", "blob"), range(2), strict=True):
+        assert kind == "DataProblem"
+        assert message == f"owner/odd{number}, split train, row 1 has in the column {column!r} what JSON cannot hold."
+        assert "--data-root" in fix
 
 
 def test_what_is_wrong_with_a_data_set_is_one_sentence_and_a_fix(hub: Hub, home: Path) -> None:

@@ -1,14 +1,19 @@
-"""Rows of one commit of a data set on the hub, from its cache where the hub cannot be reached."""
+"""Rows of one commit of a data set on the hub, from its cache where the hub cannot be reached.
+
+Values become those that JSON has, so that a mirror holds the rows that the hub gives.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from peftbench import hub
 from peftbench.errors import DataProblem, MissingExtra, first_line
-from peftbench.tasks._files import nonempty, scan
+from peftbench.tasks._files import nonempty, plain, scan
 from peftbench.tasks._task import Row
 
 _MIRROR = "Use a local mirror: --data-root DIR"
@@ -20,7 +25,7 @@ def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[
     """The rows of a split as the repository itself defines it.
 
     Raises:
-        DataProblem: they cannot be fetched or read, or there are none.
+        DataProblem: they cannot be fetched or read, or hold what JSON cannot, or there are none.
         MissingExtra: the library that reads them is not installed.
     """
     try:
@@ -40,7 +45,7 @@ def subset_rows(name: str, subset: str | None, split: str, commit: str) -> list[
             reason = first_line(error.__cause__ or error).rstrip(".")
             raise DataProblem(f"The data set {name} cannot be read: {reason}.", "Check subset and split.") from error
     where = f"{name}, split {split}"
-    return nonempty(list(table), where)
+    return nonempty(list(_as_json(map(plain, table), where)), where)
 
 
 def _builder(name: str, subset: str | None, commit: str) -> Any:
@@ -111,5 +116,18 @@ def parquet_rows(name: str, pattern: str, commit: str) -> list[Row]:
     with hub.hub_errors("dataset", name, commit):
         # From a cache that was not filled to the end nothing is taken.
         folder = Path(snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=pattern))
-    rows: list[Row] = [row for path in sorted(folder.glob(pattern)) for row in scan(path)]
-    return nonempty(rows, f"{name}, {pattern}")
+    rows = (row for path in sorted(folder.glob(pattern)) for row in scan(path))
+    return nonempty(list(_as_json(rows, name)), f"{name}, {pattern}")
+
+
+def _as_json(rows: Iterable[Row], where: str) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        for column, value in row.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                raise DataProblem(
+                    f"{where}, row {number} has in the column {column!r} what JSON cannot hold.",
+                    "Use a local mirror that leaves the column out: --data-root DIR",
+                ) from None
+        yield row
