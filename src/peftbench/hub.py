@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
-from peftbench.errors import DataProblem, MissingExtra, ModelProblem
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem, first_line
 
 Kind = Literal["dataset", "model"]
 
@@ -26,17 +26,47 @@ def resolve(kind: Kind, name: str, revision: str | None) -> str:
         return revision
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import OfflineModeIsEnabled
     except ImportError:
         raise MissingExtra("huggingface_hub", "hub") from None
     api = HfApi()
     with hub_errors(kind, name, revision):
-        info = (
-            api.dataset_info(name, revision=revision) if kind == "dataset" else api.model_info(name, revision=revision)
-        )
+        try:
+            info = _info(api, kind, name, revision)
+        except OfflineModeIsEnabled as error:
+            # A commit of it may well be cached; whether it is still the newest, the cache cannot tell.
+            which = "the default branch" if revision is None else repr(revision)
+            raise _problem(kind)(
+                f"Which commit of the {kind} {name} is {which} now, only the hub knows, and the hub is off.",
+                "Name the commit as `revision`, or use a mirror: peftbench fetch, then --data-root DIR",
+            ) from error
         if info.gated:
             # Anybody may ask what a gated repository is; its files are for those with access.
             api.auth_check(name, repo_type=kind)
         return str(info.sha)
+
+
+def _info(api: Any, kind: Kind, name: str, revision: str | None) -> Any:
+    return api.dataset_info(name, revision=revision) if kind == "dataset" else api.model_info(name, revision=revision)
+
+
+def is_off() -> bool:
+    """Whether nobody may be asked: `HF_HUB_OFFLINE` is set."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def check_reachable(kind: Kind, name: str, revision: str) -> None:
+    """Ask for a revision, whatever is cached of it.
+
+    Raises:
+        DataProblem, ModelProblem: as `resolve` does.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(kind, name, revision):
+        _info(HfApi(), kind, name, revision)
 
 
 def file_names(kind: Kind, name: str, commit: str) -> list[str]:
@@ -81,7 +111,7 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
     """What the hub's client raises, as one sentence with a remedy."""
     from huggingface_hub import errors
 
-    problem = DataProblem if kind == "dataset" else ModelProblem
+    problem = _problem(kind)
     at = f" at revision {revision!r}" if revision else ""
     # OSError, and the base error of the HTTP library in use, which differs between versions of the client.
     unreachable = tuple(base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
@@ -100,12 +130,21 @@ def hub_errors(kind: Kind, name: str, revision: str | None) -> Iterator[None]:
     except unreachable as error:
         # That nothing is cached is what the client says last; why it could not ask the hub stands behind that.
         said = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
-        if said is None or isinstance(said, errors.OfflineModeIsEnabled):
+        # `datasets` tells of a hub that is off in words of its own.
+        if (
+            said is None
+            or isinstance(said, errors.OfflineModeIsEnabled)
+            or (isinstance(said, ConnectionError) and is_off())
+        ):
             raise problem(
                 f"The {kind} {name}{at} is not in the cache, and the hub is off.", _elsewhere(kind)
             ) from error
-        reason = (str(said).splitlines() or [type(said).__name__])[0].rstrip(".")
+        reason = first_line(said).rstrip(".")
         raise problem(f"The {kind} {name}{at} cannot be fetched: {reason}.", _elsewhere(kind)) from error
+
+
+def _problem(kind: Kind) -> type[DataProblem | ModelProblem]:
+    return DataProblem if kind == "dataset" else ModelProblem
 
 
 def _elsewhere(kind: Kind) -> str:

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +184,15 @@ answers["copy"] = tried("owner/piqa", copy)
 answers["short"] = tried("owner/piqa", branch, sizes=(6, 5))
 answers["itself"] = tried("owner/plain", branch)
 answers["none"] = tried("owner/piqa", Origin("owner/piqa", "again"))
-answers["bare"] = tried("owner/piqa")
+""",
+    )
+    # Nothing of it is in this cache, which could answer in place of the repository.
+    fresh = asked(
+        hub.endpoint,
+        home.with_name("fresh"),
+        """
+bare = source("owner/piqa")
+answers["bare"] = told(lambda: bare.rows("train", None, bare.identity(None)))
 """,
     )
     assert len(answers["branch"]) == 2, answers["branch"]
@@ -196,7 +206,8 @@ answers["bare"] = tried("owner/piqa")
     # What can be read is taken as it is: sizes are there to compare another place with it.
     assert answers["itself"][0].startswith("hub:owner/plain/default@"), answers["itself"]
     assert "need a loading script" in answers["none"][1]
-    assert answers["bare"][0] == "DataProblem"
+    assert fresh["bare"][:2] == ["DataProblem", "The data set owner/piqa needs a loading script."]
+    assert "--data-root" in fresh["bare"][2]
 
 
 def test_the_cache_never_stands_in_for_another_commit(hub: Hub, home: Path) -> None:
@@ -215,6 +226,138 @@ answers["{0}"] = told(lambda: source("owner/moving").rows("train", None, "hub:ow
     assert f"Commit {one} of owner/moving cannot be reached" in refused[1]
     assert "--data-root" in refused[2]
     assert asked(hub.endpoint, home, script)["one"][0]["sentence"] == "one"
+
+
+def by_subset(*names: str, default: str = "") -> dict[str, str | bytes]:
+    """A repository with subsets of these names, each of whose rows say where they are from."""
+    configs = [
+        {
+            "config_name": name,
+            "data_files": [{"split": split, "path": f"{name}/{split}.jsonl"} for split in SPLITS],
+        }
+        | ({"default": True} if name == default else {})
+        for name in names
+    ]
+    texts = {f"{name}/{split}.jsonl": rows(f"{name} {split}") for name in names for split in SPLITS}
+    return {"README.md": f"---\n{json.dumps({'configs': configs})}\n---\nInvented.\n", **texts}
+
+
+def test_the_cache_never_stands_in_for_another_subset(tmp_path: Path, home: Path) -> None:
+    def asking(name: str, commit: str, *subsets: str | None) -> str:
+        return f"""
+for subset in {subsets}:
+    found = source({name!r}, subset)
+    key = f"{name} {{subset}}"
+    answers[key] = told(lambda: found.rows("train", None, f"hub:{{found.origins[0].name}}@{commit}"))
+"""
+
+    with serving(tmp_path / "hub") as hub:
+        two = hub.add("dataset", "owner/two", by_subset("a", "b", default="a"))
+        plain = hub.add("dataset", "owner/plain", by_subset("default", "more"))
+        warm = asking("owner/two", two, "b") + asking("owner/plain", plain, None, "more")
+        there = asked(hub.endpoint, home, warm)
+        assert [found[0]["sentence"] for found in there.values()] == ["b train", "default train", "more train"]
+        other, default = home.with_name("other"), asking("owner/two", two, None)
+        online = asked(hub.endpoint, other, default)
+        assert online["owner/two None"][0]["sentence"] == "a train"
+        # What is cached is found again, under its name and as the default one.
+        assert asked(hub.endpoint, home, warm, HF_HUB_OFFLINE="1") == there
+        assert asked(hub.endpoint, other, default, HF_HUB_OFFLINE="1") == online
+        off = asked(hub.endpoint, home, asking("owner/two", two, None, "a"), HF_HUB_OFFLINE="1")
+    down = asked(hub.endpoint, home, asking("owner/two", two, None, "a", "b"))
+    assert down.pop("owner/two b")[0]["sentence"] == "b train"
+    for kind, message, fix in off.values():
+        assert kind == "DataProblem"
+        assert message == f"The dataset owner/two/a at revision '{two}' is not in the cache, and the hub is off."
+        assert "--data-root" in fix
+    assert asked(hub.endpoint, other, default) == online
+    said = f"The dataset owner/two/a at revision '{two}' is not in the cache, and the hub cannot be reached."
+    assert down["owner/two None"][1] == said
+    assert f"The dataset owner/two at revision '{two}' cannot be fetched: " in down["owner/two a"][1]
+
+
+def test_files_of_the_parquet_branch_come_from_the_cache_when_the_hub_is_off(hub: Hub, home: Path) -> None:
+    parts = {
+        f"{subset}/{split}/000{number}.parquet": parquet(pa.table({"x": [f"{subset} {split} {number}"]}))
+        for subset in ("all", "some")
+        for split in SPLITS
+        for number in range(2)
+    }
+    commit = hub.add("dataset", "owner/parts", parts, branch="refs/convert/parquet")
+    asking = f"""
+from peftbench.tasks._source import parquet_branch
+for subset in ("all", "some")[: int(os.environ["SUBSETS"])]:
+    found = source("owner/parts", subset, instead=(parquet_branch("owner/parts", subset),))
+    for split in ("train", "test"):
+        answers[f"{{subset}} {{split}}"] = told(
+            lambda: [row["x"] for row in found.rows(split, None, f"hub:owner/parts/parquet/{{subset}}@{commit}")]
+        )
+"""
+    there = {
+        "all train": ["all train 0", "all train 1"],
+        "all test": ["all validation 0", "all validation 1"],
+    }
+    assert asked(hub.endpoint, home, asking, SUBSETS="1") == there
+    assert {path.partition("/")[0] for path, _ in hub.parts} == {"all"}
+    offline = asked(hub.endpoint, home, asking, SUBSETS="2", HF_HUB_OFFLINE="1")
+    off = f"The dataset owner/parts at revision '{commit}' is not in the cache, and the hub is off."
+    assert [offline.pop(f"some {split}")[1] for split in ("train", "test")] == [off, off]
+    assert offline == there
+    # A cache that was not filled to the end is as good as none.
+    first = next(home.rglob("all/train/0000.parquet"))
+    first.unlink()
+    assert asked(hub.endpoint, home, asking, SUBSETS="1", HF_HUB_OFFLINE="1")["all train"][1] == off
+
+
+def test_values_are_those_that_a_file_of_ones_own_gives(hub: Hub, home: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "at": [datetime(2020, 1, 2, 3, 4, 5), None],
+            "day": [date(2020, 1, 2), date(2021, 1, 1)],
+            "bytes": ["é".encode(), b"text"],
+            "number": [float("nan"), 1.5],
+            "price": [Decimal("1.50"), Decimal("2.25")],
+            "inner": [{"numbers": [float("nan"), 2.0]}, {"numbers": []}],
+        }
+    )
+    content = {f"{split}.parquet": parquet(table) for split in SPLITS}
+    hub.add("dataset", "owner/values", content)
+    hub.add("dataset", "owner/values", {f"all/{path[:-8]}/0.parquet": data for path, data in content.items()}, "kept")
+    odd = {"text": ["a", "b"], "took": [timedelta(1), timedelta(2)]}, {"text": ["a"], "blob": [b"\xff"]}
+    for number, columns in enumerate(odd):
+        hub.add("dataset", f"owner/odd{number}", {f"{split}.parquet": parquet(pa.table(columns)) for split in SPLITS})
+    (tmp_path / "own.parquet").write_bytes(content["train.parquet"])
+    answers = asked(
+        hub.endpoint,
+        home,
+        """
+from pathlib import Path
+from peftbench.tasks._files import read_rows
+from peftbench.tasks._source import Origin
+def train_rows(chosen):
+    return told(lambda: chosen.rows("train", None, chosen.identity(None)))
+
+answers["own"] = read_rows(Path("own.parquet"))
+answers["hub"] = train_rows(source("owner/values"))
+kept = Origin("owner/values", revision="kept", files={"train": "all/train/*.parquet"})
+answers["files"] = told(lambda: kept.rows("train", resolve("dataset", kept.id, "kept")))
+answers["odd"] = [train_rows(source(f"owner/odd{number}")) for number in range(2)]
+""",
+    )
+    assert answers["own"][0] == {
+        "at": "2020-01-02T03:04:05",
+        "day": "2020-01-02",
+        "bytes": "é",
+        "number": None,
+        "price": "1.50",
+        "inner": {"numbers": [None, 2.0]},
+    }
+    assert answers["hub"] == answers["own"]
+    assert answers["files"] == answers["own"]
+    for (kind, message, fix), column, number in zip(answers["odd"], ("took", "blob"), range(2), strict=True):
+        assert kind == "DataProblem"
+        assert message == f"owner/odd{number}, split train, row 1 has in the column {column!r} what JSON cannot hold."
+        assert "--data-root" in fix
 
 
 def test_what_is_wrong_with_a_data_set_is_one_sentence_and_a_fix(hub: Hub, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_other_errors_pass_unchanged() -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.parametrize("off", [True, False])
+def test_datasets_tells_of_a_hub_that_is_off_in_words_of_its_own(*, off: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", off)
+    with pytest.raises(DataProblem) as caught, hub.hub_errors("dataset", "o/n", "v1"):
+        raise ConnectionError("Couldn't reach 'o/n' on the Hub (OfflineModeIsEnabled)")
+    assert ("is not in the cache, and the hub is off" in caught.value.message) == off
+    # What is wrong with the disk is not for want of the hub.
+    with pytest.raises(DataProblem, match="cannot be fetched: no room"), hub.hub_errors("dataset", "o/n", "v1"):
+        raise OSError("no room")
+
+
 class _Api:
     """A client with one repository of each kind; `asked` notes the questions."""
 
@@ -112,6 +124,22 @@ def test_access_to_a_gated_repository_is_checked_when_planning(api: _Api) -> Non
     with pytest.raises(ModelProblem, match="is gated"):
         hub.resolve("model", "o/n", None)
     assert api.asked[-1] == ("access", "o/n", "model")
+
+
+@pytest.mark.parametrize(("revision", "named"), [(None, "the default branch"), ("v1", "'v1'")])
+@pytest.mark.parametrize(("kind", "problem"), [("dataset", DataProblem), ("model", ModelProblem)])
+def test_what_a_branch_means_only_the_hub_knows(
+    kind: Kind, problem: type[UsageError], revision: str | None, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache may well have a commit of it, so that nothing is said of that."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(problem) as caught:
+        hub.resolve(kind, "o/n", revision)
+    assert caught.value.message == (
+        f"Which commit of the {kind} o/n is {named} now, only the hub knows, and the hub is off."
+    )
+    assert "Name the commit" in caught.value.fix
+    assert "peftbench fetch" in caught.value.fix
 
 
 class _Builder:
@@ -163,6 +191,9 @@ def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (None, "typo", 'Unknown split "typo". Should be one of these. Check'),
         (ValueError("BuilderConfig 'x' not found."), "train", "BuilderConfig 'x' not found. Check"),
+        (because(ValueError("x"), AssertionError()), "train", "cannot be read: AssertionError. Check"),
+        (ValueError(), "train", "cannot be read: ValueError. Check"),
+        (RuntimeError("\nTwo lines.\n"), "train", "cannot be read: Two lines. Check"),
         (datasets.exceptions.DatasetGenerationError("An error occurred"), "train", "An error occurred. Check"),
         (
             datasets.exceptions.DatasetNotFoundError("Dataset is gated."),
@@ -173,8 +204,45 @@ def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_data_set_that_cannot_be_read(
-    raised: Exception | None, split: str, words: str, monkeypatch: pytest.MonkeyPatch
+    raised: Exception | None, split: str, words: str, monkeypatch: pytest.MonkeyPatch, api: _Api
 ) -> None:
     with pytest.raises(DataProblem) as caught:
         load(monkeypatch, raised or _Builder(), split)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("card", "subset"),
+    [
+        (None, "default"),
+        ("Words alone.", "default"),
+        ("---\nlicense: mit\n---\n", "default"),
+        ("---\nconfigs:\n- {config_name: a}\n- {config_name: b, default: true}\n---\n", "b"),
+        ("---\nconfigs:\n- {config_name: a}\n- {config_name: default}\n---\n", "default"),
+        ("---\nconfigs:\n- {config_name: a}\n---\n", "a"),
+        ("---\nconfigs:\n- {config_name: a}\n- {config_name: b}\n---\n", "default"),
+        ("---\ndataset_info:\n  features: []\n---\n", "default"),
+        ("---\ndataset_info:\n  config_name: a\n  features: []\n---\n", "a"),
+        ("---\ndataset_info:\n- {config_name: a}\n- {config_name: b}\n---\n", "default"),
+    ],
+)
+def test_the_default_subset_is_told_by_the_card_in_the_cache(
+    card: str | None, subset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_text(card or "", encoding="utf-8")
+    found = None if card is None else str(tmp_path / "README.md")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: found)
+    asked: list[str | None] = []
+
+    def made(repository: str, name: str | None, revision: str) -> Any:
+        asked.append(name)
+        return _Builder()
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", made)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    source = HubDataset("o/n", None, mirror="")
+    assert source.rows("train", None, "hub:o/n/default@c0ffee") == [{"a": 1}]
+    # While the hub can be asked, the library finds out by itself.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    source.rows("train", None, "hub:o/n/default@c0ffee")
+    assert asked == [subset, None]

@@ -195,6 +195,20 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
         Files(tmp_path / "none", tmp_path / "none").identity(None)
 
 
+@pytest.mark.parametrize("call", ["read_bytes", "is_file"])
+def test_a_file_that_may_not_be_read_is_a_sentence(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may be allowed to read everything, so the refusal is made here."""
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"a": 1}', encoding="utf-8")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(DataProblem, match=r"train\.jsonl cannot be read: Permission denied\. See who may read it\."):
+        Files(file, file).identity(None)
+
+
 @pytest.mark.parametrize(
     ("content", "suffix", "words"),
     [

@@ -333,7 +333,7 @@ def _parquet(path: Path) -> Iterator[_Found]:
                 _refuse_twice(table.schema_arrow.names)
             for batch in table.iter_batches():
                 for row in _listed(batch):
-                    yield None, _plain(row)
+                    yield None, plain(row)
     except (ArrowException, ValueError) as error:
         raise OSError(str(error)) from error
 
@@ -350,12 +350,12 @@ def _listed(batch: Any) -> Iterator[dict[str, Any]]:
         raise _Fault(f"holds a value that cannot be read: {_said(error)}", MEND) from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON would hold it. What is no number is missing; bytes that are no text stay bytes."""
     if isinstance(value, dict):
-        value = {key: _plain(item) for key, item in value.items()}
+        value = {key: plain(item) for key, item in value.items()}
     elif isinstance(value, list | tuple):
-        value = [_plain(item) for item in value]
+        value = [plain(item) for item in value]
     elif isinstance(value, float) and math.isnan(value):
         value = None
     elif isinstance(value, date | time):

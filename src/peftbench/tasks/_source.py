@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from peftbench import hub
-from peftbench.errors import DataProblem, MissingExtra, UnknownName
+from peftbench.errors import DataProblem, UnknownName, first_line
 from peftbench.mirror import Locked, read_lock, verify
-from peftbench.tasks._files import nonempty, read_rows
+from peftbench.tasks._files import read_rows
+from peftbench.tasks._hub_rows import parquet_rows, subset_rows
 from peftbench.tasks._task import PlacedRow, Row, Source, Split
 
 # The branch on which the hub keeps every data set as Parquet files, whatever its own branch holds.
@@ -41,6 +42,16 @@ class Origin:
     def name(self) -> str:
         """Id and subset, and whether its files were named."""
         return "/".join((self.id, *(["parquet"] if self.files else []), self.subset or "default"))
+
+    def rows(self, split: str, commit: str) -> list[Row]:
+        """All rows of one of its splits, under its own name for it.
+
+        Raises:
+            DataProblem, MissingExtra: as `subset_rows` does.
+        """
+        if self.files:
+            return parquet_rows(self.id, self.files[split], commit)
+        return subset_rows(self.id, self.subset, split, commit)
 
 
 def parquet_branch(name: str, subset: str, test: str = "validation") -> Origin:
@@ -174,7 +185,7 @@ class HubDataset(Source):
         origin = next((origin for origin in self.origins if origin.name == name), None)
         if origin is None:
             raise DataProblem(f"The rows of {identity} are not on the hub.", "Use the mirror: --data-root DIR")
-        rows = _load(origin, origin.train if split == "train" else origin.test, commit)
+        rows = origin.rows(origin.train if split == "train" else origin.test, commit)
         wanted = self.sizes[split != "train"] if self.sizes and origin != self.origins[0] else len(rows)
         if len(rows) != wanted:
             raise DataProblem(
@@ -182,36 +193,6 @@ class HubDataset(Source):
                 "Use a local mirror: --data-root DIR",
             )
         return rows
-
-
-def _load(origin: Origin, split: str, commit: str) -> list[Row]:
-    try:
-        from datasets import disable_progress_bars, load_dataset_builder
-        from datasets.exceptions import DatasetsError
-    except ImportError:
-        raise MissingExtra("datasets", "hub") from None
-    disable_progress_bars()
-    # Where files are named, all that lies on the branch is one subset.
-    which: dict[str, Any] = {"data_files": dict(origin.files)} if origin.files else {"name": origin.subset}
-    with hub.hub_errors("dataset", origin.id, commit):
-        try:
-            builder = load_dataset_builder(origin.id, revision=commit, **which)
-            if builder.hash != commit:
-                # When the hub cannot be reached, the library takes what it has cached of any other commit.
-                raise DataProblem(
-                    f"Commit {commit} of {origin.id} cannot be reached; the cache holds another one.",
-                    "Try again, or use a local mirror: --data-root DIR",
-                )
-            builder.download_and_prepare()
-            table = builder.as_dataset(split=split)
-        except (ValueError, DatasetsError) as error:
-            if isinstance(error, OSError):
-                raise
-            reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-            raise DataProblem(
-                f"The data set {origin.id} cannot be read: {reason}.", "Check subset and split."
-            ) from error
-    return nonempty(list(table), f"{origin.id}, split {split}")
 
 
 @dataclass(frozen=True)
@@ -258,9 +239,13 @@ class Generated(Source):
 def _files_identity(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        if not path.is_file():
-            raise DataProblem(f"There is no file {path}.", "Check the source of the task.")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        try:
+            if not path.is_file():
+                raise DataProblem(f"There is no file {path}.", "Check the source of the task.")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise DataProblem(f"{path} cannot be read: {reason}.", "See who may read it.") from error
     return f"files:{digest.hexdigest()[:16]}"
 
 
