@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from peftbench import registry
 from peftbench.errors import DataProblem
 from peftbench.plan import make_plan
 from peftbench.record import Record, read_as
@@ -21,6 +22,7 @@ from peftbench.scoring.aggregate import scores
 from peftbench.show import plan_summary, plan_table
 from peftbench.spec import TRAIN_IS_TEST_NOTE, Resources, Suite
 from peftbench.store import Store
+from peftbench.tasks._task import Task
 from unit.samples import record, run_spec
 
 SUITE = {"models": ["tiny"], "methods": ["lora"]}
@@ -109,6 +111,35 @@ def test_a_failed_run_and_one_without_a_published_metric_are_not_undefined() -> 
     (unpublished,) = scores(read_as([record(run_spec("toy_mood"))], "published"))
     assert (failed.undefined, failed.failed) == (0, 1)
     assert (unpublished.undefined, unpublished.value) == (0, None)
+
+
+def test_a_run_on_another_split_has_no_published_score_and_is_told_why(tmp_path: Path) -> None:
+    here = judged(0.5, 0.25).model_copy(update={"published_test": "validation_mismatched"})
+    there = judged(0.5, 0.4, test="validation_mismatched")
+    published = read_as([here, there], "published")
+    assert [(row.task, row.value, row.undefined) for row in scores(published)] == [
+        ("mnli", None, 0),
+        ("mnli [validation_mismatched]", 0.4, 0),
+    ]
+    for name, text in texts(published, tmp_path).items():
+        assert "25.0" not in text, name
+        assert "40.0" in text, name
+        flat = " ".join(text.replace("\\", "").split())
+        assert "No published score of mnli: it is of the split validation_mismatched" in flat, name
+        assert "{use: mnli, test: validation_mismatched}" in flat, name
+    for name, text in texts([here, there], tmp_path).items():
+        assert "50.0" in text, name
+        assert "No published score" not in text, name
+    failed = record(run_spec("mnli"), None).model_copy(update={"published_test": "validation_mismatched"})
+    assert all("No published" not in text for text in texts(read_as([failed], "published"), tmp_path).values())
+
+
+def test_records_say_whether_they_are_of_the_published_split() -> None:
+    mnli: Task = registry.load("tasks", "mnli").value
+    assert mnli.in_records["published_test"] == "validation_mismatched"
+    assert mnli.evaluated_on("validation_mismatched").in_records["published_test"] is None
+    others = [registry.load("tasks", name).value for name in registry.names("tasks") if name != "mnli"]
+    assert {task.in_records["published_test"] for task in others} == {None}
 
 
 def test_every_table_marks_what_was_trained_on_official_test_rows(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
         parts.append(_of_mean(common, every) + (_MEAN_SPREAD if usual > 1 and common else "") + ".")
     if any(score.name.startswith(PUBLISHED) for score in scores):
         parts.append("Answers are read and counted as in the published benchmark.")
+    parts += _on_another_split(scores)
     if any(record.spec.task.train_is_test for score in scores for record in score.records):
         parts.append(TRAIN_IS_TEST_NOTE)
     if any(score.undefined for score in scores):
@@ -211,6 +212,21 @@ def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
     if tried:
         parts.append(f"Cells with fewer seeds say so. {percent(None)}: no score.")
     return " ".join(parts)
+
+
+def _on_another_split(scores: Iterable[Score]) -> list[str]:
+    """Why tasks have no score in the published reading, if that is what is shown."""
+    found = {
+        (score.task, record.spec.task.name, record.published_test)
+        for score in scores
+        for record in score.records
+        if record.published_test and not record.headline and not record.failure
+    }
+    return [
+        f"No published score of {line(label)}: it is of the split {split}, and these runs were evaluated on another "
+        f"(write {{use: {name}, test: {split}}})."
+        for label, name, split in sorted(found)
+    ]
 
 
 def _of_mean(common: Sequence[str], every: int) -> str:
