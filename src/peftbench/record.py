@@ -102,6 +102,9 @@ class Record(Value):
     resources: Resources
     headline: str = Field(description="the metric that stands for the task")
     published_headline: str = Field(default="", description="the one that stands for it in published tables")
+    published_test: str | None = Field(
+        default=None, description="the split that published tables are of, where this run was evaluated on another"
+    )
     chance: float | None = Field(default=None, description="the headline of the best answer that ignores the input")
     test: SplitResult | None = None
     validation: SplitResult | None = None
@@ -121,10 +124,14 @@ class Record(Value):
         return None if evaluated is None else evaluated.metrics.get(self.headline)
 
     def read_as(self, reading: Reading) -> Record:
-        """The record whose headline is that of a reading; the level of chance is known of our own alone."""
+        """The record whose headline is that of a reading; the level of chance is known of our own alone.
+
+        A run that was evaluated on another split than the published one has no headline in the published reading.
+        """
         if reading == "own":
             return self
-        return self.model_copy(update={"headline": self.published_headline, "chance": None})
+        headline = "" if self.published_test else self.published_headline
+        return self.model_copy(update={"headline": headline, "chance": None})
 
 
 def read_as(records: Iterable[Record], reading: Reading) -> list[Record]:

@@ -203,7 +203,10 @@ class Suite(Value):
     bundle: str | None = Field(default=None, description="settings that were published together, under their name")
     train: TrainSpec = TrainSpec()
     evaluate: EvalSpec = EvalSpec()
-    metrics: Reading = Field(default="own", description="which of the two readings reports show; runs keep both")
+    metrics: Reading = Field(
+        default="own",
+        description="which of two readings reports show, all runs keep both; published also takes the published split",
+    )
     pscp: PscpSpec = Field(default=PUBLISHED, description="of the report alone; no part of a run")
 
     @field_validator("tasks", "models", "methods")

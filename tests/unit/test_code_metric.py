@@ -13,7 +13,7 @@ import pytest
 
 from peftbench.errors import MissingExtra
 from peftbench.metrics._comments import without_comments
-from peftbench.metrics.code import CodeBleu, scores, statistics
+from peftbench.metrics.code import CODE_BLEU, CodeBleu, scores, statistics
 
 # Written by scripts/make_code_oracle.py.
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "code_bleu.json").read_text("utf-8"))
@@ -166,3 +166,51 @@ def test_loops_in_loops_take_no_longer_than_they_are() -> None:
 )
 def test_comments_and_docstrings_go(code: str, bare: str) -> None:
     assert without_comments(code) == bare
+
+
+# ---- the tasks' own metric -----------------------------------------------------------------------------------------
+
+FLOWING = "def area(width, height):\n    size = width * height\n    return size"
+STILL = "print('every single one of them', end='')"
+LONGER = "def area(a):\n    total = a\n    for b in c:\n        total += b\n    return total"
+
+
+def own(candidate: str | None, *references: str) -> float:
+    return CODE_BLEU.over([CODE_BLEU.statistics(candidate, references)])
+
+
+def test_there_is_data_flow_in_one_of_the_two_only() -> None:
+    assert statistics(FLOWING, (FLOWING,))[23] > 0
+    assert statistics(STILL, (STILL,))[23] == 0
+
+
+@pytest.mark.parametrize("reference", [FLOWING, STILL])
+@pytest.mark.parametrize("nothing", [None, "", "# nothing"])
+def test_an_answer_that_has_nothing_is_worth_nothing(nothing: str | None, reference: str) -> None:
+    # Words of a comment are words to BLEU, of another length than none.
+    assert own(nothing, reference) == pytest.approx(0, abs=1e-3)
+
+
+def test_without_data_flow_in_a_reference_the_three_other_scores_count() -> None:
+    candidate = "print('every single one', end='')"
+    found = alone(candidate, STILL)
+    three = (found.ngram_match, found.weighted_ngram_match, found.syntax_match)
+    assert 0 < own(candidate, STILL) == pytest.approx(sum(three) / 3, abs=1e-12)
+    assert found.codebleu == pytest.approx((sum(three) + 1) / 4, abs=1e-12)
+
+
+def test_data_flow_that_is_missed_is_worth_nothing() -> None:
+    found = alone("def area(width, height):\n    pass", FLOWING)
+    assert found.dataflow_match == 0
+    assert own("def area(width, height):\n    pass", FLOWING) == pytest.approx(found.codebleu - 0.25, abs=1e-12)
+
+
+def test_of_several_solutions_the_nearest_counts_wherever_it_stands() -> None:
+    candidate = FLOWING.replace("size", "surface")
+    near, far = own(candidate, FLOWING), own(candidate, LONGER)
+    assert near > far + 0.2
+    assert own(candidate, FLOWING, LONGER) == own(candidate, LONGER, FLOWING) == near
+    assert own(LONGER, LONGER, FLOWING) == own(LONGER, FLOWING, LONGER) == own(LONGER, LONGER)
+    # Neither does it gain by words of another solution, as BLEU of all at once would.
+    both = "\n".join([FLOWING, LONGER])
+    assert own(both, FLOWING, LONGER) == max(own(both, FLOWING), own(both, LONGER))

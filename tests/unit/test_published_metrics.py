@@ -32,6 +32,9 @@ def specimen(name: str, **changes: object) -> Row:
 RTE = [specimen("rte", label=0)] * 9 + [specimen("rte", label=1)]
 STSB = [specimen("stsb", label=label) for label in (0.0, 1.0, 5.0)]
 RECORD = [specimen("record", answers=["Ada Brook", "Brook", "A. Brook"]), specimen("record", answers=["Kell"])]
+CONALA = list(registry.load("tasks", "conala").value.specimen)
+CASES = [specimen("conala", snippet="ok = value is None")]
+REFUSAL = "I cannot help with that."
 POEM = "O rose, thou art sick"
 
 EXAMPLES: list[tuple[str, list[Row], list[str], float | None, float | None, str]] = [
@@ -41,6 +44,9 @@ EXAMPLES: list[tuple[str, list[Row], list[str], float | None, float | None, str]
     ("rte", [specimen("rte", label=1)] * 2, ["no", POEM], 0.5, 2 / 3, "the other with a poem | 0.5 | 0.67 |"),
     ("stsb", STSB, ["3"] * 3, 0, None, "`3` to every pair | 0 | undefined |"),
     ("stsb", STSB, ["0", "1", POEM], 0.983, -0.7559, "for 0, 1 and 5 | 0.98 | −0.76 |"),
+    ("conala", CONALA, [""] * 2, 0, 0.25, "CoNaLa: nothing, to every question | 0 | 0.25 |"),
+    ("conala", CONALA, [REFUSAL] * 2, 0, 0.25, "`I cannot help with that.` to every question | 0 | 0.25 |"),
+    ("conala", CASES, ["OK = value is none"], 0.381, 1, "`OK = value is none` for `ok = value is None` | 0.38 | 1 |"),
     ("record", RECORD, ["brook", POEM], 0.5, 0.75, "one with one missed | 0.5 | 0.75 |"),
 ]
 

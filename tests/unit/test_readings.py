@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from peftbench import registry
 from peftbench.errors import DataProblem
 from peftbench.plan import make_plan
 from peftbench.record import Record, read_as
 from peftbench.report._page import html
 from peftbench.report.csv_rows import csv_text
+from peftbench.report.grid import tasks_in_common
 from peftbench.report.provenance import chances
 from peftbench.report.tables import markdown, terminal
 from peftbench.scoring.aggregate import scores
 from peftbench.show import plan_summary, plan_table
 from peftbench.spec import TRAIN_IS_TEST_NOTE, Resources, Suite
 from peftbench.store import Store
+from peftbench.tasks._task import Task
 from unit.samples import record, run_spec
 
 SUITE = {"models": ["tiny"], "methods": ["lora"]}
@@ -32,6 +36,18 @@ def judged(own: float, published: float | None, **task: object) -> Record:
     metrics = found.test.metrics | ({} if published is None else {"published.macro_f1": published})
     test = found.test.model_copy(update={"metrics": metrics})
     return found.model_copy(update={"test": test, "published_headline": "published.macro_f1"})
+
+
+def similarity(published: dict[int, float | None], method: str = "lora") -> list[Record]:
+    """Runs of STS-B read as published, by seed."""
+    runs = []
+    for seed, value in published.items():
+        one = record(run_spec("stsb", method, seed), 0.0 if value is None else value)
+        assert one.test is not None
+        metrics = one.test.metrics | ({} if value is None else {"published.pearsonr": value})
+        test = one.test.model_copy(update={"metrics": metrics})
+        runs.append(one.model_copy(update={"test": test, "published_headline": "published.pearsonr"}))
+    return read_as(runs, "published")
 
 
 def texts(records: list[Record], tmp_path: Path) -> dict[str, str]:
@@ -64,6 +80,66 @@ def test_tables_of_the_published_reading_say_so(tmp_path: Path) -> None:
     for text in texts([judged(0.5, 0.25)], tmp_path).values():
         assert "as in the published benchmark" not in text
         assert "50.0" in text
+
+
+def test_a_score_that_is_undefined_for_a_seed_is_no_mean_of_the_others(tmp_path: Path) -> None:
+    collapsed = similarity({1: 0.8, 2: None, 3: None})
+    (score,) = scores(collapsed)
+    assert (score.value, score.spread, score.low, score.high) == (None, None, None, None)
+    assert (score.parts, score.undefined, score.failed) == ((0.8,), 2, 0)
+    for name, text in texts(collapsed, tmp_path).items():
+        assert "2 of 3 undefined" in text, name
+        assert "is undefined for a run" in text, name
+        # The page alone has every seed.
+        assert ("80.0" in text) == (name == "page"), name
+    assert "1: 80.0, 2: undefined, 3: undefined" in texts(collapsed, tmp_path)["page"]
+    (row,) = csv.DictReader(io.StringIO(csv_text(scores(collapsed))))
+    assert (row["mean"], row["finished"], row["undefined"], row["seeds"], row["values"]) == ("", "3", "2", "1", "0.8")
+
+
+def test_what_is_undefined_for_one_method_is_no_task_in_common(tmp_path: Path) -> None:
+    whole = similarity({1: 0.8, 2: 0.6}, "ia3")
+    rows = [*whole, *similarity({1: 0.9, 2: None}), *read_as([judged(0.5, 0.25)], "published")]
+    assert {(row.method, row.value) for row in scores(rows)} == {("ia3", 0.7), ("lora", None), ("lora", 0.25)}
+    assert tasks_in_common(scores(rows)) == ()
+    for text in texts(whole, tmp_path).values():
+        assert "is undefined for a run" not in text
+
+
+def test_a_failed_run_and_one_without_a_published_metric_are_not_undefined() -> None:
+    (failed,) = scores(read_as([record(run_spec("stsb"), None)], "published"))
+    (unpublished,) = scores(read_as([record(run_spec("toy_mood"))], "published"))
+    assert (failed.undefined, failed.failed) == (0, 1)
+    assert (unpublished.undefined, unpublished.value) == (0, None)
+
+
+def test_a_run_on_another_split_has_no_published_score_and_is_told_why(tmp_path: Path) -> None:
+    here = judged(0.5, 0.25).model_copy(update={"published_test": "validation_mismatched"})
+    there = judged(0.5, 0.4, test="validation_mismatched")
+    published = read_as([here, there], "published")
+    assert [(row.task, row.value, row.undefined) for row in scores(published)] == [
+        ("mnli", None, 0),
+        ("mnli [validation_mismatched]", 0.4, 0),
+    ]
+    for name, text in texts(published, tmp_path).items():
+        assert "25.0" not in text, name
+        assert "40.0" in text, name
+        flat = " ".join(text.replace("\\", "").split())
+        assert "No published score of mnli: it is of the split validation_mismatched" in flat, name
+        assert "{use: mnli, test: validation_mismatched}" in flat, name
+    for name, text in texts([here, there], tmp_path).items():
+        assert "50.0" in text, name
+        assert "No published score" not in text, name
+    failed = record(run_spec("mnli"), None).model_copy(update={"published_test": "validation_mismatched"})
+    assert all("No published" not in text for text in texts(read_as([failed], "published"), tmp_path).values())
+
+
+def test_records_say_whether_they_are_of_the_published_split() -> None:
+    mnli: Task = registry.load("tasks", "mnli").value
+    assert mnli.in_records["published_test"] == "validation_mismatched"
+    assert mnli.evaluated_on("validation_mismatched").in_records["published_test"] is None
+    others = [registry.load("tasks", name).value for name in registry.names("tasks") if name != "mnli"]
+    assert {task.in_records["published_test"] for task in others} == {None}
 
 
 def test_every_table_marks_what_was_trained_on_official_test_rows(tmp_path: Path) -> None:

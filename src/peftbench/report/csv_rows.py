@@ -16,7 +16,8 @@ from peftbench.spec import PUBLISHED, PscpSpec
 def csv_text(scores: Iterable[Score], constants: PscpSpec = PUBLISHED) -> str:
     """One row for each score, numbers unrounded: RFC 4180 with a header line.
 
-    Lists (seeds, values, run ids) are joined by spaces. Where the runs of a score were measured at several places the
+    Lists (seeds, values, run ids) are joined by spaces; seeds and values are those of runs whose headline is a number,
+    and of `finished` runs the `undefined` ones have none. Where the runs of a score were measured at several places the
     columns of costs are empty, since such costs have no mean, and `device` names all places. PSCP belongs to a model
     and a method, whatever the task: it stands in each of their rows.
     """
@@ -60,6 +61,7 @@ CSV_COLUMNS = (
         "high",
         "finished",
         "failed",
+        "undefined",
         "seeds",
         "values",
     ),
@@ -85,8 +87,9 @@ def _score_fields(score: Score) -> dict[str, object]:
         "spread": score.spread,
         "low": score.low,
         "high": score.high,
-        "finished": len(score.parts),
+        "finished": len(score.records) - score.failed,
         "failed": score.failed,
+        "undefined": score.undefined,
         "seeds": " ".join("once" if record.spec.seed is None else str(record.spec.seed) for record in done),
         "values": " ".join(repr(record.score) for record in done),
         **{name: sum(getattr(test, name) for test in tests) for name in ("examples", "unreadable", "cut", "unfit")},

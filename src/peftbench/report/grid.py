@@ -16,13 +16,17 @@ from peftbench import registry
 from peftbench.errors import UsageError
 from peftbench.record import PUBLISHED
 from peftbench.report._format import line, listed, percent, plural, spread
-from peftbench.scoring.aggregate import Score
+from peftbench.scoring.aggregate import Score, is_undefined
 from peftbench.scoring.variants import natural
 from peftbench.spec import TRAIN_IS_TEST_NOTE
 
 # The references frame the methods that are compared: what the model can do untouched, and with everything trained.
 _PLACES = {"floor": 0, None: 1, "ceiling": 2}
 _MEAN_SPREAD = "; its spread is that of the seeds' own means"
+_UNDEFINED = (
+    "A metric that is undefined for a run, as a correlation is where all answers are the same, leaves its cell without "
+    "a mean."
+)
 # Tasks that a sentence names; more are counted.
 _NAMED = 8
 
@@ -116,7 +120,7 @@ def tasks_in_common(scores: Iterable[Score]) -> tuple[str, ...]:
     """
     finished: dict[str, set[str]] = {}
     for score in scores:
-        if score.parts:
+        if score.value is not None:
             finished.setdefault(score.method, set()).add(score.task)
     compared = [tasks for method, tasks in finished.items() if not is_reference(method)] or list(finished.values())
     return tuple(sorted(set.intersection(*compared))) if compared else ()
@@ -179,7 +183,9 @@ def _cell(score: Score | None, usual: int) -> Cell:
 
 def _note(score: Score, usual: int) -> str:
     notes = [f"{score.failed} failed"] if score.failed else []
-    if score.parts and _is_seeded(score) and len(score.records) != usual:
+    if score.undefined:
+        notes.append(f"{score.undefined} of {len(score.records) - score.failed} undefined")
+    elif score.parts and _is_seeded(score) and len(score.records) != usual:
         notes.append(f"n = {len(score.parts)}")
     return ", ".join(notes)
 
@@ -197,12 +203,30 @@ def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
         parts.append(_of_mean(common, every) + (_MEAN_SPREAD if usual > 1 and common else "") + ".")
     if any(score.name.startswith(PUBLISHED) for score in scores):
         parts.append("Answers are read and counted as in the published benchmark.")
+    parts += _on_another_split(scores)
     if any(record.spec.task.train_is_test for score in scores for record in score.records):
         parts.append(TRAIN_IS_TEST_NOTE)
+    if any(score.undefined for score in scores):
+        parts.append(_UNDEFINED)
     tried = {_note(score, usual) for score in scores} - {""}
     if tried:
         parts.append(f"Cells with fewer seeds say so. {percent(None)}: no score.")
     return " ".join(parts)
+
+
+def _on_another_split(scores: Iterable[Score]) -> list[str]:
+    """Why tasks have no score in the published reading, if that is what is shown."""
+    found = {
+        (score.task, record.spec.task.name, record.published_test)
+        for score in scores
+        for record in score.records
+        if record.published_test and not record.headline and not record.failure
+    }
+    return [
+        f"No published score of {line(label)}: it is of the split {split}, and these runs were evaluated on another "
+        f"(write {{use: {name}, test: {split}}})."
+        for label, name, split in sorted(found)
+    ]
 
 
 def _of_mean(common: Sequence[str], every: int) -> str:
@@ -228,9 +252,9 @@ def _by_seed(score: Score) -> dict[int | None, float]:
 
 
 def seeds_of(score: Score) -> str:
-    """Every seed with its value, or that it failed: `1: 78.1, 2: failed`."""
+    """Every seed with its value, or that it failed or has none: `1: 78.1, 2: failed, 3: undefined`."""
     parts = []
     for record in score.records:
-        outcome = "failed" if record.failure else percent(record.score)
+        outcome = "failed" if record.failure else "undefined" if is_undefined(record) else percent(record.score)
         parts.append(outcome if record.spec.seed is None else f"{record.spec.seed}: {outcome}")
     return ", ".join(parts)

@@ -15,7 +15,9 @@ class Score:
     """The headline of one method on one task with one model; `task` is its label, as tables show it.
 
     `value` is the mean over `parts`, one for each finished seed, None when none finished; `low` and `high` are the
-    lowest and highest part, `spread` their sample standard deviation (None below two parts).
+    lowest and highest part, `spread` their sample standard deviation (None below two parts). `undefined` counts the
+    finished seeds for which the headline is no number, as a correlation is not where all answers are the same. Then the
+    score has no mean and no spread: those of the other seeds would be of the runs that went well.
     """
 
     task: str
@@ -24,27 +26,32 @@ class Score:
     name: str
     parts: tuple[float, ...]
     failed: int
+    undefined: int
     records: tuple[Record, ...] = field(repr=False)
 
     @property
     def value(self) -> float | None:
         """The mean over seeds."""
-        return statistics.fmean(self.parts) if self.parts else None
+        return statistics.fmean(self._counted) if self._counted else None
 
     @property
     def spread(self) -> float | None:
         """The sample standard deviation over seeds."""
-        return statistics.stdev(self.parts) if len(self.parts) > 1 else None
+        return statistics.stdev(self._counted) if len(self._counted) > 1 else None
 
     @property
     def low(self) -> float | None:
         """The lowest seed."""
-        return min(self.parts, default=None)
+        return min(self._counted, default=None)
 
     @property
     def high(self) -> float | None:
         """The highest seed."""
-        return max(self.parts, default=None)
+        return max(self._counted, default=None)
+
+    @property
+    def _counted(self) -> tuple[float, ...]:
+        return () if self.undefined else self.parts
 
 
 def scores(records: Iterable[Record]) -> list[Score]:
@@ -62,8 +69,14 @@ def scores(records: Iterable[Record]) -> list[Score]:
     return [_score(*place, groups[place]) for place in places]
 
 
+def is_undefined(record: Record) -> bool:
+    """Whether a run finished and its headline is no number, which is not the same as to have no headline."""
+    return record.failure is None and bool(record.headline) and record.score is None
+
+
 def _score(task: str, model: str, method: str, records: Sequence[Record]) -> Score:
     rows = sorted(records, key=lambda record: -1 if record.spec.seed is None else record.spec.seed)
     parts = tuple(record.score for record in rows if record.score is not None)
     name = next((record.headline for record in rows if record.headline), "")
-    return Score(task, model, method, name, parts, sum(record.failure is not None for record in rows), tuple(rows))
+    failed = sum(record.failure is not None for record in rows)
+    return Score(task, model, method, name, parts, failed, sum(map(is_undefined, rows)), tuple(rows))

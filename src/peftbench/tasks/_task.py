@@ -123,7 +123,13 @@ class Task:
     @property
     def in_records(self) -> dict[str, Any]:
         """What a record says of its task, by the names of its fields."""
-        return {"headline": self.headline, "published_headline": self.published_headline, "chance": self.chance}
+        there = self.source == self.evaluated_on(self.published_test).source
+        return {
+            "headline": self.headline,
+            "published_headline": self.published_headline,
+            "published_test": None if there else self.published_test,
+            "chance": self.chance,
+        }
 
     def evaluated_on(self, split: str | None) -> Task:
         """The task with another of its source's splits as `test`; None leaves it as it is."""

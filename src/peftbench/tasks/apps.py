@@ -49,7 +49,7 @@ TASK = Task(
     read=code,
     metrics=(CODE_BLEU,),
     published=published.CODE,
-    chance=0.0,
+    chance=0.23,
     category="text-to-code",
     group="Code",
     licence="MIT",
@@ -74,6 +74,6 @@ TASK = Task(
             "starter_code": "def vowels(text):\n    ",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=512,
 )

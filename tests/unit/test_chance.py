@@ -1,0 +1,44 @@
+"""The chance levels that no count of labels gives: what the best constant answer that was found scores on real rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from peftbench import registry
+from peftbench.tasks._task import Item, Split, Task, items
+
+pytestmark = pytest.mark.shared
+
+
+def rows(task: Task, split: Split, shared: Path) -> list[Item]:
+    root = str(shared / "data")
+    return items(task, enumerate(task.source.rows(split, root, task.source.identity(root))), split)
+
+
+def constant(task: Task, answer: str, asked: Sequence[Item]) -> float:
+    """The headline of one answer to every question."""
+    metric = task.metrics[0]
+    return metric.over(metric.statistics(task.read(answer), item.references) for item in asked)
+
+
+# The training row whose answer is the best constant of docs/decisions/rows.md.
+@pytest.mark.parametrize(
+    ("name", "best"), [("conala", "train/570"), ("codealpacapy", "train/975"), ("apps", "train/27")]
+)
+def test_chance_of_code_is_the_best_constant_found(shared: Path, name: str, best: str) -> None:
+    task: Task = registry.load("tasks", name).value
+    asked = rows(task, "test", shared)
+    (answer,) = [item.example.target for item in rows(task, "train", shared) if item.id == best]
+    assert constant(task, answer, asked) == pytest.approx(task.chance, abs=0.005)
+    assert constant(task, "", asked) == 0
+
+
+def test_chance_of_record_is_the_entity_that_is_right_most_often(shared: Path) -> None:
+    task: Task = registry.load("tasks", "record").value
+    asked = rows(task, "test", shared)
+    common = Counter(answer for item in asked for answer in item.references).most_common(20)
+    assert max(constant(task, answer, asked) for answer, _ in common) == pytest.approx(task.chance, abs=0.005)
