@@ -24,44 +24,60 @@ def given(answer: str | None) -> str:
     return answer.strip()
 
 
-_EDGES = " \t\r\n.,;:!?\"'`*()[]"
 _FENCE = re.compile(r"```[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+
+# Marks that stand around an answer and are none of it; a dash is one where a text behind it is a list's item.
+_EDGES = " \t\r\n.,;:!?\"'`*()[]"
+_AROUND = rf"[\s{re.escape(_EDGES)}_“”‘’«»]"
+_LEAD = (
+    rf"(?:{_AROUND}|[-–•](?=\s)(?!\s*\d))*?"
+    rf"(?:(?:the\s+)?(?:(?:right|correct|best|final)\s+)?answer[*_]*\s*(?::|is\b){_AROUND}*?)?"
+)
+_CLOSING = r"(?:[\"“”»*_`]|['’](?!\w))*+"
+# What may follow a word that is an answer: nothing, a mark, a dash between spaces, a bracket, a reason.
+_BEHIND = (
+    rf"(?={_CLOSING}(?:{_AROUND}*+$|[:;!?,)\]](?!\d)|\.(?!\w)|—|\s+[-–—]+\s+(?!\d)|\s+\(|\s+(?:because|since|as)\b))"
+)
+_OPTION = re.compile(rf"{_CLOSING}([:.)]){_CLOSING}\s")
+_LISTED = re.compile(r"(?:[,;/|]|\b(?:or|and))\s*\Z", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 
 
 @cache
 def choice(*words: str) -> Callable[[str], str | None]:
-    """A reader of one of a few answers: the first line begins with the word, whatever case and punctuation around it.
+    """A reader of one of a few answers: the first line is the word, or begins with it and a mark, and names no other.
 
-    `Yes.` and `1: the toilet filled` are read; `not positive` and `positive or negative` are not: an answer begins with
-    one word of the choice and names no other.
+    `Yes.`, `"B"`, `- no`, `Answer: yes`, `No, it does not` and `yes because` are read, in any case; `no idea`,
+    `A lake`, `positive or negative`, `A, B, C or D` and `not positive` are not. Behind a letter or a numeral that
+    stands for an option, as in `2: one cup`, everything is the text of that option, up to the mark of another one.
     """
-    known = {word.casefold(): word for word in words}
-    longest_first = sorted(known, key=len, reverse=True)
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+    known = {spelling: word for word in words for spelling in (word.casefold(), word)}
+    spellings = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    first = re.compile(rf"{_LEAD}({spellings})(?![^\W_]){_BEHIND}", re.IGNORECASE)
+    # An `a` before a word is an article.
+    article = r"(?!(?-i:a)\s+[^\W\d_])" if "a" in known else ""
+    named = re.compile(rf"(?<![^\W_])(?<![^\W_]['’]){article}({spellings})(?![^\W_])", re.IGNORECASE)
 
     def read(text: str) -> str | None:
-        line = next(iter(text.strip().splitlines()), "").lstrip(_EDGES).casefold()
-        first = pattern.match(line)
-        if first is None or set(pattern.findall(line)) != {first.group()}:
+        line = first_line(text) or ""
+        found = first.match(line)
+        if found is None or (found[1].isdecimal() and line[: found.start(1)].endswith((".", ","))):
             return None
-        return known[first.group()]
+        word = known.get(found[1].casefold())
+        others = (other for other in named.finditer(line, found.end()) if known.get(other[1].casefold()) != word)
+        option = _OPTION.match(line, found.end()) if len(found[1]) == 1 or found[1].isdecimal() else None
+        if option is not None:
+            others = (other for other in others if _is_shown(line, other, option[1]))
+        return word if next(others, None) is None else None
 
     return read
 
 
-def letter(letters: str) -> Callable[[str], str | None]:
-    """A reader of one of a few capital letters: the first line begins with it and nothing but a mark follows directly.
-
-    `B`, `(b)`, `B. the lake` and `B: the lake` are read; `A lake` is not, for an article is not an answer.
-    """
-    pattern = re.compile(rf"[\s\"'`*(\[]*([{letters}])(?:[)\].:,;*\"'`]|\s*$)", re.IGNORECASE)
-
-    def read(text: str) -> str | None:
-        first = pattern.match(next(iter(text.strip().splitlines()), ""))
-        return first.group(1).upper() if first else None
-
-    return read
+def _is_shown(line: str, found: re.Match[str], mark: str) -> bool:
+    """Whether an option begins there with the mark of the one before: texts have a `Step 2:` and a `drive d:`, too."""
+    option = _OPTION.match(line + " ", found.end())
+    listed = found[1].isupper() or _LISTED.search(line[: found.start()][-8:]) is not None
+    return listed and option is not None and option[1] == mark
 
 
 def first_line(text: str) -> str | None:

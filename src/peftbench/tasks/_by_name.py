@@ -143,7 +143,8 @@ def _refuse_unreadable(words: Sequence[str], read: Reader, where: str) -> None:
             raise InvalidSpec(f"{where}, labels: {word!r} and {twin!r} differ in case alone.", "Take other words.")
         if not word or read(word) != word:
             raise InvalidSpec(
-                f"{where}, labels: the word {word!r} cannot be read back.", "Let it begin with a letter or a digit."
+                f"{where}, labels: the word {word!r} cannot be read back.",
+                "Let it be one line, with no space around it.",
             )
     if len(words) == 1:
         raise InvalidSpec(f"{where}, labels: {words[0]!r} is the only answer there is.", "Declare another one.")

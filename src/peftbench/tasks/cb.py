@@ -45,5 +45,5 @@ TASK = Task(
             "label": 0,
         },
     ),
-    version=1,
+    version=2,
 )

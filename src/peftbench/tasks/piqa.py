@@ -50,5 +50,5 @@ TASK = Task(
             "label": 1,
         },
     ),
-    version=1,
+    version=2,
 )

@@ -44,5 +44,5 @@ TASK = Task(
             "answer": "2",
         },
     ),
-    version=1,
+    version=2,
 )
