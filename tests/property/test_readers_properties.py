@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from peftbench.tasks._answer import Labels, choice, number, number_after
+from peftbench.tasks._answer import Labels, choice, number, number_after, number_within
 from property.strategies import texts
 
 WORDS = ("positive", "negative", "Very Good", "1", "straße")
@@ -23,7 +23,9 @@ READERS = {
     "letters": choice(*"ABCD"),
     "numerals": choice("1", "2"),
     "number": number,
+    "within": number_within(0, 5),
     "number_after": number_after("####"),
+    "equation": number_after("="),
 }
 
 
@@ -230,20 +232,91 @@ def test_thousands_may_be_separated(value: int) -> None:
         ("", None),
         ("nan", None),
         ("1 2", None),
+        ("-$5", "-5"),
+        ("$-5", "-5"),
+        ("\u22125", "-5"),
+        ("\u20ac5", "5"),
+        ("5\u20ac", "5"),
+        ("5 (same meaning)", "5"),
+        ("Answer: 5", "5"),
+        ("The answer is **5**.", "5"),
+        ("0 (unrelated) to 5 (same meaning)", None),
+        ("5 (of 6)", None),
+        ("4/5", None),
+        ("4 - alike", None),
+        ("- 4", None),
+        ("not 5", None),
     ],
 )
 def test_a_number_and_nothing_else(text: str, answer: str | None) -> None:
     assert number(text) == answer
 
 
-@given(decimals, st.text(max_size=30).filter(lambda text: "#" not in text), tails)
-def test_the_number_behind_the_last_marker(value: Decimal, before: str, tail: str) -> None:
-    assume(-30 < value.adjusted() < 30 and "####" not in tail)
-    text = f"{before} #### 3\n{before}#### {format(value, 'f')}{tail}"
+behind = st.sampled_from(["", ".", " apples", " (so many)", " ####", "\n####", "\n#### 5", "\nCheck: 1 + 1 = 2"])
+
+
+@given(decimals, st.text(max_size=30).filter(lambda text: "#" not in text), behind, tails)
+def test_the_number_behind_the_first_marker(value: Decimal, before: str, after: str, tail: str) -> None:
+    """The first, as the authors of GSM8K read it: whoever goes on with another problem has answered this one."""
+    assume(-30 < value.adjusted() < 30)
+    text = f"{before}#### {format(value, 'f')}{after}{tail}"
     assert READERS["number_after"](text) == number(format(value, "f"))
     assert READERS["number_after"](before) is None
+    assert READERS["number_after"](f"#### Step 1: think\n{text}") == number(format(value, "f"))
 
 
-@pytest.mark.parametrize("text", ["####", "#### ", "18", "#### about 18", "#### 18 apples"])
-def test_no_number_behind_the_marker(text: str) -> None:
-    assert READERS["number_after"](text) is None
+@given(
+    st.integers(0, 10**9), st.integers(1, 9), st.sampled_from([" or ", ", ", " to ", " ", ":", "; ", " and ", "e", "_"])
+)
+def test_two_numbers_are_none(value: int, other: int, between: str) -> None:
+    assert READERS["number_after"](f"#### {value}{between}{other}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### 18 dollars", "18"),
+        ("#### 18km", "18"),
+        ("#### \u221218", "-18"),
+        ("#### -$18", "-18"),
+        ("#### \u20ac18", "18"),
+        ("#### \\$18", "18"),
+        ("#### 18\n####", "18"),
+        ("####### 18", "18"),
+        ("**#### 18**", "18"),
+        ("#### *18*", "18"),
+        ("#### $1,234.50.", "1234.5"),
+        ("#### 18. 2 of them are green", "18"),
+        ("####", None),
+        ("#### ", None),
+        ("18", None),
+        ("#### about 18", None),
+        ("####\n18", None),
+        ("#### 18k", None),
+        ("#### 3/4", None),
+        ("#### 18 - 3 = 15", None),
+        ("#### 1,23", None),
+        ("#### - 18", None),
+    ],
+)
+def test_what_stands_around_the_number_behind_a_marker(text: str, answer: str | None) -> None:
+    assert READERS["number_after"](text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("(8 - 3) = 5 apples", "5"),
+        ("(8 - 3) = 5\nCheck: 1 + 1 = 2", "5"),
+        ("x = 8 - 3 = 5", "5"),
+        ("(8 - 3) = 5 = 5", "5"),
+        ("(8 - 3) == 5", "5"),
+        ("x = ?\n(8 - 3) = \u22125", "-5"),
+        ("(8 - 3) = 5 or (3 - 8) = -5", None),
+        ("5", None),
+        ("(8 - 3) =", None),
+        ("(8 - 3) = x", None),
+    ],
+)
+def test_the_number_of_an_equation(text: str, answer: str | None) -> None:
+    assert READERS["equation"](text) == answer

@@ -40,7 +40,21 @@ _BEHIND = (
 )
 _OPTION = re.compile(rf"{_CLOSING}([:.)]){_CLOSING}\s")
 _LISTED = re.compile(r"(?:[,;/|]|\b(?:or|and))\s*\Z", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_MONEY = r"\\?[$€£¥]"
+# A sign stands before or behind that of a currency; U+2212 is a minus too.
+_NUMBER = (
+    rf"(?:{_MONEY}\s?(?P<sign>[-+\u2212])?|(?P<minus>[-+\u2212])?(?:{_MONEY}\s?)?)"
+    rf"(?P<digits>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+)(?:\s?(?:%|{_MONEY}))?"
+)
+_ALONE = re.compile(rf"{_LEAD}{_NUMBER}[\s.,*_]*+(?:\([^()\d]*\))?{_AROUND}*+", re.IGNORECASE)
+_SOME = re.compile(rf"{_AROUND}*?{_NUMBER}")
+# Behind a number: a calculation goes on; or the number ends, and is the only one.
+_GOES_ON = re.compile(rf"\s*[-+\u2212*/×÷x^=]\s*{_MONEY}?[\d(.]")
+_ENDS = re.compile(
+    rf"{_CLOSING}(?:{_AROUND}*+$|[,:;](?!\s*\d)|\.(?!\d)|[!?)\]]|[^\W\d_]{{2}}"
+    r"|\s+(?!(?:or|and|to)\b)[^\s\d+\u2212*/×÷^=-])"
+)
+_LINE = re.compile(".*")
 
 
 @cache
@@ -138,9 +152,9 @@ class Labels:
 
 
 def number(text: str) -> str | None:
-    """Reads a text that is a number and nothing else, as a plain decimal."""
-    match = _NUMBER.fullmatch(text.strip(_EDGES.replace(".", "") + "$%").removesuffix("."))
-    return _plain(match.group()) if match else None
+    """Reads a text that is a number and nothing else, as a plain decimal; a remark in brackets may stand behind it."""
+    match = _ALONE.fullmatch(text)
+    return _plain(match) if match else None
 
 
 def number_within(low: float, high: float) -> Callable[[str], str | None]:
@@ -154,19 +168,28 @@ def number_within(low: float, high: float) -> Callable[[str], str | None]:
 
 
 def number_after(marker: str) -> Callable[[str], str | None]:
-    """A reader of the number behind the last `marker`, up to the end of its line."""
+    """A reader of the number directly behind a `marker`, on its line: the first there is.
+
+    A word may stand behind the number, `18 dollars`. A mark with none behind it is passed over, and so is one with a
+    calculation, `= 8 - 3`; where it is not clear which number is meant, `18 or 19`, there is no answer.
+    """
+    marks = re.compile(f"(?={re.escape(marker)})")
 
     def read(text: str) -> str | None:
-        _, found, rest = text.rpartition(marker)
-        lines = rest.strip().splitlines()
-        return number(lines[0]) if found and lines else None
+        for mark in marks.finditer(text):
+            line = _LINE.match(text, mark.start() + len(marker))
+            found = line and _SOME.match(text, line.start(), line.end())
+            if found and not _GOES_ON.match(text, found.end(), found.endpos):
+                return _plain(found) if _ENDS.match(text, found.end(), found.endpos) else None
+        return None
 
     return read
 
 
-def _plain(text: str) -> str:
+def _plain(number: re.Match[str]) -> str:
     """Without exponent, plus sign or idle zeros; every digit is kept, however many there are."""
-    value = Decimal(text.replace(",", ""))
+    value = Decimal(number["digits"].replace(",", ""))
     digits = format(value, "f")
     plain = digits.rstrip("0").rstrip(".") if "." in digits else digits
-    return plain if value else "0"
+    negative = (number["sign"] or number["minus"]) in {"-", "\u2212"}
+    return ("-" * negative + plain) if value else "0"

@@ -56,6 +56,6 @@ TASK = Task(
             "question_concat": "Each of 7 shelves holds 12 jars. How many jars are there?",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=32,
 )
