@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from peftbench.tasks._answer import Labels, choice, number, number_after, number_within
+from peftbench.tasks._answer import Labels, choice, code, first_line, number, number_after, number_within
 from property.strategies import texts
 
 WORDS = ("positive", "negative", "Very Good", "1", "straße")
@@ -26,6 +26,8 @@ READERS = {
     "within": number_within(0, 5),
     "number_after": number_after("####"),
     "equation": number_after("="),
+    "first_line": first_line,
+    "code": code,
 }
 
 
@@ -320,3 +322,47 @@ def test_what_stands_around_the_number_behind_a_marker(text: str, answer: str | 
 )
 def test_the_number_of_an_equation(text: str, answer: str | None) -> None:
     assert READERS["equation"](text) == answer
+
+
+programs = st.lists(st.text(alphabet="abc(=) \"'#`", max_size=8).map(str.rstrip), min_size=1, max_size=4)
+
+
+@given(programs, st.sampled_from(["", " ", "  ", "\t"]), st.sampled_from(["", "python", " py"]), tails)
+def test_a_program_in_a_fence_is_the_program(lines: list[str], indent: str, language: str, tail: str) -> None:
+    program = "\n".join(["x = 1", *lines, "y = 2"])
+    assume(not any(marks in program for marks in ("```", '"""', "'''")))
+    shown = "\n".join(indent + line for line in program.split("\n"))
+    assert code(f"Here it is:\n{indent}```{language}\n{shown}\n{indent}```{tail}") == program
+    assert code(f"So:\n{indent}```{language}\n{shown}") == program
+    assert code(program) == program
+    assert code(f"{program}\n```") == program
+
+
+DOCUMENTED = 'def f():\n    """\n    ```\n    f()\n    ```\n    """\n    return 1'
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("```python\n```", None),
+        ("Sure:\n```\n```\nThat is all.", None),
+        ("```", None),
+        ("1. So:\n   ```python\n   if x:\n       y\n   ```\n", "if x:\n    y"),
+        ('```\nx = """\n```\n"""\nprint(x)\n```\nDone.', 'x = """\n```\n"""\nprint(x)'),
+        ("```\nx = '```'\ny\n```", "x = '```'\ny"),
+        (DOCUMENTED, DOCUMENTED),
+        ("```\nx = '''\n```\nDone.", "x = '''"),
+        ("````\n```\nx\n```\n````", "```\nx\n```"),
+        ("```\nx\n```\n```\ny\n```", "x"),
+        ("`max(words)`", "max(words)"),
+        ("```max(words)```", "max(words)"),
+        ("`a` + `b`", "`a` + `b`"),
+    ],
+)
+def test_fences(text: str, answer: str | None) -> None:
+    assert code(text) == answer
+
+
+def test_the_first_line() -> None:
+    assert first_line("\n  Ada Brook \nBecause") == "Ada Brook"
+    assert first_line(" \n\t") is None

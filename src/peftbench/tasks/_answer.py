@@ -24,8 +24,8 @@ def given(answer: str | None) -> str:
     return answer.strip()
 
 
-_FENCE = re.compile(r"```[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-
+_FENCE = re.compile(r"^([ \t]*)(`{3,})([^`\n]*)$", re.MULTILINE)
+_IN_LINE = re.compile(r"(`+)([^`\n]+)\1")
 # Marks that stand around an answer and are none of it; a dash is one where a text behind it is a list's item.
 _EDGES = " \t\r\n.,;:!?\"'`*()[]"
 _AROUND = rf"[\s{re.escape(_EDGES)}_“”‘’«»]"
@@ -100,9 +100,29 @@ def first_line(text: str) -> str | None:
 
 
 def code(text: str) -> str | None:
-    """Reads a program: what stands in the first fence, all of the text when there is none."""
-    fenced = _FENCE.search(text)
-    return (fenced.group(1).strip("\n").rstrip() if fenced else text.strip()) or None
+    """Reads a program: what stands in the first fence, all of the text when there is none.
+
+    Both fences stand on a line of their own, whatever space before them, and outside of strings of several lines.
+    A fence that is never closed holds the rest; where there is no rest, it closes what stands before it.
+    """
+    opening = next((fence for fence in _FENCE.finditer(text) if _is_outside(text[: fence.start()])), None)
+    if opening is None:
+        alone = _IN_LINE.fullmatch(text.strip())
+        return (alone[2] if alone else text).strip() or None
+    marks = (fence for fence in _FENCE.finditer(text, opening.end()) if fence[2].startswith(opening[2]))
+    closings = [fence.start() for fence in marks if not fence[3].strip()]
+    end = next((place for place in closings if _is_outside(text[opening.end() : place])), min(closings, default=None))
+    body = text[opening.end() : end]
+    if end is None and not body.strip():
+        body = text[: opening.start()]
+    # As in Markdown, lines are as far from the margin as their fence is.
+    body = re.sub(rf"^[ \t]{{1,{len(opening[1])}}}", "", body, flags=re.MULTILINE) if opening[1] else body
+    return body.strip("\n").rstrip() or None
+
+
+def _is_outside(program: str) -> bool:
+    """Whether no string of several lines is open at the end of a program."""
+    return not any(program.count(quotes) % 2 for quotes in ('"""', "'''"))
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,6 @@ TASK = Task(
             "starter_code": "def vowels(text):\n    ",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=512,
 )

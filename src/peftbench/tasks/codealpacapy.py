@@ -43,6 +43,6 @@ TASK = Task(
             "response": "sum(n for n in numbers if n % 2 == 0)",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=256,
 )

@@ -50,6 +50,6 @@ TASK = Task(
             "snippet": "[line.rstrip('\\n') for line in open('f.txt')]",
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=128,
 )
