@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from peftbench.tasks._answer import Labels, choice, code, first_line, number, number_after, number_within
+from peftbench.tasks._answer import Labels, choice, code, first_line, number, number_after, number_within, whole
 from property.strategies import texts
 
 WORDS = ("positive", "negative", "Very Good", "1", "straße")
@@ -27,6 +27,7 @@ READERS = {
     "number_after": number_after("####"),
     "equation": number_after("="),
     "first_line": first_line,
+    "whole": whole,
     "code": code,
 }
 
@@ -366,3 +367,33 @@ def test_fences(text: str, answer: str | None) -> None:
 def test_the_first_line() -> None:
     assert first_line("\n  Ada Brook \nBecause") == "Ada Brook"
     assert first_line(" \n\t") is None
+
+
+SAYING = {
+    "choice": "positive",
+    "labels": "no",
+    "letters": "B",
+    "numerals": "2",
+    "number": "18",
+    "within": "4.5",
+    "number_after": "#### 18",
+    "equation": "x = 18",
+    "first_line": "Ada Brook",
+    "whole": "Ada\nBrook",
+    "code": "print(1)",
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_thought_before_the_answer_is_no_part_of_it(name: str) -> None:
+    read = READERS[name]
+
+    @given(st.text(max_size=30).filter(lambda text: "</think>" not in text), st.sampled_from(["", " ", "\n", "\n\n"]))
+    def check(thought: str, space: str) -> None:
+        answer = read(SAYING[name])
+        assert answer is not None
+        assert read(f"{space}<think>{thought}</think>{space}{SAYING[name]}") == answer
+        assert read(f"<think>{thought}{SAYING[name]}") is None
+        assert read(f"<think>{SAYING[name]}</think>") is None
+
+    check()

@@ -26,6 +26,7 @@ def given(answer: str | None) -> str:
 
 _FENCE = re.compile(r"^([ \t]*)(`{3,})([^`\n]*)$", re.MULTILINE)
 _IN_LINE = re.compile(r"(`+)([^`\n]+)\1")
+_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 # Marks that stand around an answer and are none of it; a dash is one where a text behind it is a list's item.
 _EDGES = " \t\r\n.,;:!?\"'`*()[]"
 _AROUND = rf"[\s{re.escape(_EDGES)}_“”‘’«»]"
@@ -55,6 +56,12 @@ _ENDS = re.compile(
     r"|\s+(?!(?:or|and|to)\b)[^\s\d+\u2212*/×÷^=-])"
 )
 _LINE = re.compile(".*")
+
+
+def said(text: str) -> str:
+    """What a model answered, without the thought before it: nothing, where the thought does not end."""
+    thought = _THOUGHT.match(text)
+    return text[thought.end() :] if thought else text
 
 
 @cache
@@ -96,7 +103,12 @@ def _is_shown(line: str, found: re.Match[str], mark: str) -> bool:
 
 def first_line(text: str) -> str | None:
     """Reads the first line as it is, without the white space around it."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), None)
+    return next((line.strip() for line in said(text).splitlines() if line.strip()), None)
+
+
+def whole(text: str) -> str | None:
+    """Reads all of a text, without the white space around it."""
+    return said(text).strip() or None
 
 
 def code(text: str) -> str | None:
@@ -105,6 +117,7 @@ def code(text: str) -> str | None:
     Both fences stand on a line of their own, whatever space before them, and outside of strings of several lines.
     A fence that is never closed holds the rest; where there is no rest, it closes what stands before it.
     """
+    text = said(text)
     opening = next((fence for fence in _FENCE.finditer(text) if _is_outside(text[: fence.start()])), None)
     if opening is None:
         alone = _IN_LINE.fullmatch(text.strip())
@@ -173,7 +186,7 @@ class Labels:
 
 def number(text: str) -> str | None:
     """Reads a text that is a number and nothing else, as a plain decimal; a remark in brackets may stand behind it."""
-    match = _ALONE.fullmatch(text)
+    match = _ALONE.fullmatch(said(text))
     return _plain(match) if match else None
 
 
@@ -196,6 +209,7 @@ def number_after(marker: str) -> Callable[[str], str | None]:
     marks = re.compile(f"(?={re.escape(marker)})")
 
     def read(text: str) -> str | None:
+        text = said(text)
         for mark in marks.finditer(text):
             line = _LINE.match(text, mark.start() + len(marker))
             found = line and _SOME.match(text, line.start(), line.end())

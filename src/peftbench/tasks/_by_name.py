@@ -15,7 +15,7 @@ from peftbench.metrics.exact import EXACT_MATCH, TOKEN_F1
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
 from peftbench.metrics.regression import pearson, spearman
 from peftbench.spec import Entry, Value
-from peftbench.tasks._answer import choice, code, first_line, number, number_after
+from peftbench.tasks._answer import choice, code, first_line, number, number_after, whole
 
 Reader = Callable[[str], str | None]
 AnyMetric = Metric | RankMetric
@@ -76,11 +76,6 @@ def _number(words: Sequence[str], options: NumberOptions) -> Reader:
         return found if found is not None and low <= float(found) <= high else None
 
     return read
-
-
-def whole(text: str) -> str | None:
-    """Reads all of a text, without the white space around it."""
-    return text.strip() or None
 
 
 KINDS: Mapping[str, Kind] = {

@@ -56,6 +56,6 @@ TASK = Task(
             "idx": {"passage": 1, "query": 0},
         },
     ),
-    version=1,
+    version=2,
     max_new_tokens=24,
 )
