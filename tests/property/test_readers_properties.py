@@ -171,6 +171,8 @@ def test_long_lines_take_no_long_time(name: str, mark: str) -> None:
     for start in ("", mark[:2]):
         READERS[name](start + mark[-3:] * 5000 + "x")
         READERS[name](mark * 2000 + "x")
+    for word in ("no", "A", "1", "positive"):
+        READERS[name](f"{word}{'*' * 50_000}x")
     assert time.process_time() - began < 5
 
 
@@ -355,6 +357,7 @@ DOCUMENTED = 'def f():\n    """\n    ```\n    f()\n    ```\n    """\n    return 
         ("```\nx = '''\n```\nDone.", "x = '''"),
         ("````\n```\nx\n```\n````", "```\nx\n```"),
         ("```\nx\n```\n```\ny\n```", "x"),
+        ("```\nx\n```python\ny\n```", "x\n```python\ny"),
         ("`max(words)`", "max(words)"),
         ("```max(words)```", "max(words)"),
         ("`a` + `b`", "`a` + `b`"),

@@ -34,7 +34,7 @@ _LEAD = (
     rf"(?:{_AROUND}|[-–•](?=\s)(?!\s*\d))*?"
     rf"(?:(?:the\s+)?(?:(?:right|correct|best|final)\s+)?answer[*_]*\s*(?::|is\b){_AROUND}*?)?"
 )
-_CLOSING = r"(?:[\"“”»*_`]|['’](?!\w))*+"
+_CLOSING = r"[\"'“”’»*_`]*+"
 # What may follow a word that is an answer: nothing, a mark, a dash between spaces, a bracket, a reason.
 _BEHIND = (
     rf"(?={_CLOSING}(?:{_AROUND}*+$|[:;!?,)\]](?!\d)|\.(?!\w)|—|\s+[-–—]+\s+(?!\d)|\s+\(|\s+(?:because|since|as)\b))"
