@@ -11,7 +11,8 @@ import pytest
 
 from peftbench import registry
 from peftbench.models._chat import Message
-from peftbench.tasks._task import Split, Task, items
+from peftbench.tasks._answer import Labels, code
+from peftbench.tasks._task import Split, Task, items, sample
 
 DATA = str(Path(__file__).parents[3] / "shared" / "data")
 pytestmark = pytest.mark.shared
@@ -69,6 +70,8 @@ SAID: dict[str, Callable[[Row], list[str]]] = {
     "codealpacapy": columns("prompt"),
     "apps": columns("question", "starter_code"),
 }
+
+OPTIONS = ("copa", "hellaswag", "math_qa", "mmlu", "openbookqa", "piqa", "siqa", "winogrande")
 
 
 def squeezed(text: str) -> str:
@@ -136,3 +139,44 @@ def test_a_message_says_what_the_row_says(name: str) -> None:
             assert name not in CLOSER or CLOSER[name](dict(row), message), item.id
             assert example.target == example.target.strip(), item.id
     assert count == COUNT.get(name, count)
+
+
+def shown(target: str, question: str) -> list[str]:
+    """The line of the option that a target names, where the question has options."""
+    return [line for line in question.splitlines() if line.startswith(f"{target}: ")]
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_right_answer_copied_from_the_row_is_read_as_right(name: str) -> None:
+    task: Task = registry.load("tasks", name).value
+    identity = task.source.identity(DATA)
+    wrong = []
+    for split in SPLITS:
+        rows = task.source.rows(split, DATA, identity)
+        # Every test row, and some to train on.
+        chosen = sample(len(rows), 1_000 if split == "train" else None)
+        for item in items(task, ((number, rows[number]) for number in chosen), split):
+            target = item.example.target
+            forms = [target, f"\n {target}\n", f"<think>\n\n</think>\n\n{target}"]
+            if isinstance(getattr(task.read, "__self__", None), Labels) or name in {"stsb", "gsm8k", "svamp"}:
+                forms += [f"{target}.", f"{target}\n\nQuestion: 7 = 7 #### 7", *shown(target, item.example.question)]
+            if isinstance(getattr(task.read, "__self__", None), Labels) or name == "stsb":
+                forms += [f"**{target}**", f"Answer: {target}", f"The answer is {target}."]
+            if task.read is code:
+                further = "\n".join(f"  {line}" for line in target.split("\n"))
+                forms += [f"```python\n{target}\n```", f"So:\n  ```\n{further}\n  ```\nDone."]
+            wrong += [(item.id, text) for text in forms if task.read(text) != item.references[0]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_echo_of_what_was_asked_is_no_answer(name: str) -> None:
+    task: Task = registry.load("tasks", name).value
+    rows = task.source.rows("test", DATA, task.source.identity(DATA))
+    for item in items(task, enumerate(rows[:100]), "test"):
+        options = [line for line in item.example.question.splitlines() if re.match(r"[A-E1-5]: ", line)]
+        assert len(options) >= 2, item.id
+        instruction = item.example.instruction
+        for echo in (instruction, instruction.rpartition(": ")[2], " or ".join(one[:1] for one in options)):
+            assert task.read(echo) is None, item.id
+        assert task.read(" or ".join(options)) is None, item.id

@@ -572,7 +572,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "label twice in a list": ("", {"labels": ["no", "yes", "no"]}, "mine.yaml: a label stands twice."),
     "labels in case alone": ("", {"labels": ["no", "No"]}, "'no' and 'No' differ in case alone."),
     "label of two lines": ("", {"labels": ["no", "y\nes"]}, "the word 'y\\nes' cannot be read back."),
-    "label of marks": ("", {"labels": ["no", "(!)"]}, "the word '(!)' cannot be read back."),
+    "label with space": ("", {"labels": ["no", "yes "]}, "the word 'yes ' cannot be read back."),
     "empty label": ("", {"labels": ["no", ""]}, "the word '' cannot be read back."),
     "labels as text": ("", {"labels": "no, yes"}, "mine.yaml: labels: Input should be an object"),
     "list as a word": ("", {"labels": {0: ["no"], 1: ["yes"]}}, "mine.yaml: a label is a value and a word."),

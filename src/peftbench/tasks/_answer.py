@@ -24,55 +24,118 @@ def given(answer: str | None) -> str:
     return answer.strip()
 
 
+_FENCE = re.compile(r"^([ \t]*)(`{3,})([^`\n]*)$", re.MULTILINE)
+_IN_LINE = re.compile(r"(`+)([^`\n]+)\1")
+_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
+# Marks that stand around an answer and are none of it; a dash is one where a text behind it is a list's item.
 _EDGES = " \t\r\n.,;:!?\"'`*()[]"
-_FENCE = re.compile(r"```[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_AROUND = rf"[\s{re.escape(_EDGES)}_“”‘’«»]"
+_LEAD = (
+    rf"(?:{_AROUND}|[-–•](?=\s)(?!\s*\d))*?"
+    rf"(?:(?:the\s+)?(?:(?:right|correct|best|final)\s+)?answer[*_]*\s*(?::|is\b){_AROUND}*?)?"
+)
+_CLOSING = r"[\"'“”’»*_`]*+"
+# What may follow a word that is an answer: nothing, a mark, a dash between spaces, a bracket, a reason.
+_BEHIND = (
+    rf"(?={_CLOSING}(?:{_AROUND}*+$|[:;!?,)\]](?!\d)|\.(?!\w)|—|\s+[-–—]+\s+(?!\d)|\s+\(|\s+(?:because|since|as)\b))"
+)
+_OPTION = re.compile(rf"{_CLOSING}([:.)]){_CLOSING}\s")
+_LISTED = re.compile(r"(?:[,;/|]|\b(?:or|and))\s*\Z", re.IGNORECASE)
+_MONEY = r"\\?[$€£¥]"
+# A sign stands before or behind that of a currency; U+2212 is a minus too.
+_NUMBER = (
+    rf"(?:{_MONEY}\s?(?P<sign>[-+\u2212])?|(?P<minus>[-+\u2212])?(?:{_MONEY}\s?)?)"
+    rf"(?P<digits>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+)(?:\s?(?:%|{_MONEY}))?"
+)
+_ALONE = re.compile(rf"{_LEAD}{_NUMBER}[\s.,*_]*+(?:\([^()\d]*\))?{_AROUND}*+", re.IGNORECASE)
+_SOME = re.compile(rf"{_AROUND}*?{_NUMBER}")
+# Behind a number: a calculation goes on; or the number ends, and is the only one.
+_GOES_ON = re.compile(rf"\s*[-+\u2212*/×÷x^=]\s*{_MONEY}?[\d(.]")
+_ENDS = re.compile(
+    rf"{_CLOSING}(?:{_AROUND}*+$|[,:;](?!\s*\d)|\.(?!\d)|[!?)\]]|[^\W\d_]{{2}}"
+    r"|\s+(?!(?:or|and|to)\b)[^\s\d+\u2212*/×÷^=-])"
+)
+_LINE = re.compile(".*")
+
+
+def said(text: str) -> str:
+    """What a model answered, without the thought before it: nothing, where the thought does not end."""
+    thought = _THOUGHT.match(text)
+    return text[thought.end() :] if thought else text
 
 
 @cache
 def choice(*words: str) -> Callable[[str], str | None]:
-    """A reader of one of a few answers: the first line begins with the word, whatever case and punctuation around it.
+    """A reader of one of a few answers: the first line is the word, or begins with it and a mark, and names no other.
 
-    `Yes.` and `1: the toilet filled` are read; `not positive` and `positive or negative` are not: an answer begins with
-    one word of the choice and names no other.
+    `Yes.`, `"B"`, `- no`, `Answer: yes`, `No, it does not` and `yes because` are read, in any case; `no idea`,
+    `A lake`, `positive or negative`, `A, B, C or D` and `not positive` are not. Behind a letter or a numeral that
+    stands for an option, as in `2: one cup`, everything is the text of that option, up to the mark of another one.
     """
-    known = {word.casefold(): word for word in words}
-    longest_first = sorted(known, key=len, reverse=True)
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+    known = {spelling: word for word in words for spelling in (word.casefold(), word)}
+    spellings = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    first = re.compile(rf"{_LEAD}({spellings})(?![^\W_]){_BEHIND}", re.IGNORECASE)
+    # An `a` before a word is an article.
+    article = r"(?!(?-i:a)\s+[^\W\d_])" if "a" in known else ""
+    named = re.compile(rf"(?<![^\W_])(?<![^\W_]['’]){article}({spellings})(?![^\W_])", re.IGNORECASE)
 
     def read(text: str) -> str | None:
-        line = next(iter(text.strip().splitlines()), "").lstrip(_EDGES).casefold()
-        first = pattern.match(line)
-        if first is None or set(pattern.findall(line)) != {first.group()}:
+        line = first_line(text) or ""
+        found = first.match(line)
+        if found is None or (found[1].isdecimal() and line[: found.start(1)].endswith((".", ","))):
             return None
-        return known[first.group()]
+        word = known.get(found[1].casefold())
+        others = (other for other in named.finditer(line, found.end()) if known.get(other[1].casefold()) != word)
+        option = _OPTION.match(line, found.end()) if len(found[1]) == 1 or found[1].isdecimal() else None
+        if option is not None:
+            others = (other for other in others if _is_shown(line, other, option[1]))
+        return word if next(others, None) is None else None
 
     return read
 
 
-def letter(letters: str) -> Callable[[str], str | None]:
-    """A reader of one of a few capital letters: the first line begins with it and nothing but a mark follows directly.
-
-    `B`, `(b)`, `B. the lake` and `B: the lake` are read; `A lake` is not, for an article is not an answer.
-    """
-    pattern = re.compile(rf"[\s\"'`*(\[]*([{letters}])(?:[)\].:,;*\"'`]|\s*$)", re.IGNORECASE)
-
-    def read(text: str) -> str | None:
-        first = pattern.match(next(iter(text.strip().splitlines()), ""))
-        return first.group(1).upper() if first else None
-
-    return read
+def _is_shown(line: str, found: re.Match[str], mark: str) -> bool:
+    """Whether an option begins there with the mark of the one before: texts have a `Step 2:` and a `drive d:`, too."""
+    option = _OPTION.match(line + " ", found.end())
+    listed = found[1].isupper() or _LISTED.search(line[: found.start()][-8:]) is not None
+    return listed and option is not None and option[1] == mark
 
 
 def first_line(text: str) -> str | None:
     """Reads the first line as it is, without the white space around it."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), None)
+    return next((line.strip() for line in said(text).splitlines() if line.strip()), None)
+
+
+def whole(text: str) -> str | None:
+    """Reads all of a text, without the white space around it."""
+    return said(text).strip() or None
 
 
 def code(text: str) -> str | None:
-    """Reads a program: what stands in the first fence, all of the text when there is none."""
-    fenced = _FENCE.search(text)
-    return (fenced.group(1).strip("\n").rstrip() if fenced else text.strip()) or None
+    """Reads a program: what stands in the first fence, all of the text when there is none.
+
+    Both fences stand on a line of their own, whatever space before them, and outside of strings of several lines.
+    A fence that is never closed holds the rest; where there is no rest, it closes what stands before it.
+    """
+    text = said(text)
+    opening = next((fence for fence in _FENCE.finditer(text) if _is_outside(text[: fence.start()])), None)
+    if opening is None:
+        alone = _IN_LINE.fullmatch(text.strip())
+        return (alone[2] if alone else text).strip() or None
+    marks = (fence for fence in _FENCE.finditer(text, opening.end()) if fence[2].startswith(opening[2]))
+    closings = [fence.start() for fence in marks if not fence[3].strip()]
+    end = next((place for place in closings if _is_outside(text[opening.end() : place])), min(closings, default=None))
+    body = text[opening.end() : end]
+    if end is None and not body.strip():
+        body = text[: opening.start()]
+    # As in Markdown, lines are as far from the margin as their fence is.
+    body = re.sub(rf"^[ \t]{{1,{len(opening[1])}}}", "", body, flags=re.MULTILINE) if opening[1] else body
+    return body.strip("\n").rstrip() or None
+
+
+def _is_outside(program: str) -> bool:
+    """Whether no string of several lines is open at the end of a program."""
+    return not any(program.count(quotes) % 2 for quotes in ('"""', "'''"))
 
 
 @dataclass(frozen=True)
@@ -122,9 +185,9 @@ class Labels:
 
 
 def number(text: str) -> str | None:
-    """Reads a text that is a number and nothing else, as a plain decimal."""
-    match = _NUMBER.fullmatch(text.strip(_EDGES.replace(".", "") + "$%").removesuffix("."))
-    return _plain(match.group()) if match else None
+    """Reads a text that is a number and nothing else, as a plain decimal; a remark in brackets may stand behind it."""
+    match = _ALONE.fullmatch(said(text))
+    return _plain(match) if match else None
 
 
 def number_within(low: float, high: float) -> Callable[[str], str | None]:
@@ -138,19 +201,29 @@ def number_within(low: float, high: float) -> Callable[[str], str | None]:
 
 
 def number_after(marker: str) -> Callable[[str], str | None]:
-    """A reader of the number behind the last `marker`, up to the end of its line."""
+    """A reader of the number directly behind a `marker`, on its line: the first there is.
+
+    A word may stand behind the number, `18 dollars`. A mark with none behind it is passed over, and so is one with a
+    calculation, `= 8 - 3`; where it is not clear which number is meant, `18 or 19`, there is no answer.
+    """
+    marks = re.compile(f"(?={re.escape(marker)})")
 
     def read(text: str) -> str | None:
-        _, found, rest = text.rpartition(marker)
-        lines = rest.strip().splitlines()
-        return number(lines[0]) if found and lines else None
+        text = said(text)
+        for mark in marks.finditer(text):
+            line = _LINE.match(text, mark.start() + len(marker))
+            found = line and _SOME.match(text, line.start(), line.end())
+            if found and not _GOES_ON.match(text, found.end(), found.endpos):
+                return _plain(found) if _ENDS.match(text, found.end(), found.endpos) else None
+        return None
 
     return read
 
 
-def _plain(text: str) -> str:
+def _plain(number: re.Match[str]) -> str:
     """Without exponent, plus sign or idle zeros; every digit is kept, however many there are."""
-    value = Decimal(text.replace(",", ""))
+    value = Decimal(number["digits"].replace(",", ""))
     digits = format(value, "f")
     plain = digits.rstrip("0").rstrip(".") if "." in digits else digits
-    return plain if value else "0"
+    negative = (number["sign"] or number["minus"]) in {"-", "\u2212"}
+    return ("-" * negative + plain) if value else "0"

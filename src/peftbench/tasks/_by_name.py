@@ -15,7 +15,7 @@ from peftbench.metrics.exact import EXACT_MATCH, TOKEN_F1
 from peftbench.metrics.numeric import NUMERIC_ACCURACY
 from peftbench.metrics.regression import pearson, spearman
 from peftbench.spec import Entry, Value
-from peftbench.tasks._answer import choice, code, first_line, number_after, number_within
+from peftbench.tasks._answer import choice, code, first_line, number_after, number_within, whole
 
 Reader = Callable[[str], str | None]
 AnyMetric = Metric | RankMetric
@@ -89,11 +89,6 @@ def _wanted(name: str, options: Value) -> str:
     return name + after + low + high
 
 
-def whole(text: str) -> str | None:
-    """Reads all of a text, without the white space around it."""
-    return text.strip() or None
-
-
 KINDS: Mapping[str, Kind] = {
     "label": Kind(NoOptions, lambda words, options: choice(*words), ("accuracy", "macro_f1"), 8),
     "line": Kind(NoOptions, lambda words, options: first_line, ("exact_match", "token_f1"), 32),
@@ -155,7 +150,8 @@ def _refuse_unreadable(words: Sequence[str], read: Reader, where: str) -> None:
             raise InvalidSpec(f"{where}, labels: {word!r} and {twin!r} differ in case alone.", "Take other words.")
         if not word or read(word) != word:
             raise InvalidSpec(
-                f"{where}, labels: the word {word!r} cannot be read back.", "Let it begin with a letter or a digit."
+                f"{where}, labels: the word {word!r} cannot be read back.",
+                "Let it be one line, with no space around it.",
             )
     if len(words) == 1:
         raise InvalidSpec(f"{where}, labels: {words[0]!r} is the only answer there is.", "Declare another one.")

@@ -40,5 +40,5 @@ TASK = Task(
         },
         {"question": "do owls hunt at noon", "passage": "Most owls hunt between dusk and dawn.", "idx": 1, "label": 0},
     ),
-    version=2,
+    version=3,
 )

@@ -33,5 +33,5 @@ TASK = Task(
         {"sentence": "The gardener watered the roses before noon.", "label": 1, "idx": 0},
         {"sentence": "The gardener watered before the roses noon.", "label": 0, "idx": 1},
     ),
-    version=1,
+    version=2,
 )

@@ -52,5 +52,5 @@ TASK = Task(
             "label": 1,
         },
     ),
-    version=2,
+    version=3,
 )

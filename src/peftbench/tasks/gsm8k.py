@@ -42,6 +42,6 @@ TASK = Task(
             "answer": "He pays 3*5 = $<<3*5=15>>15.\n#### 15",
         },
     ),
-    version=2,
+    version=3,
     max_new_tokens=400,
 )

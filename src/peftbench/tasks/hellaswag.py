@@ -4,7 +4,7 @@ import re
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter
+from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -33,7 +33,7 @@ def _plain(text: str) -> str:
 TASK = Task(
     source=HubDataset("Rowan/hellaswag", None, mirror="hellaswag"),
     ask=ask,
-    read=letter("ABCD"),
+    read=LABELS.read,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.25,

@@ -4,7 +4,7 @@ import re
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter
+from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset, Origin
 from peftbench.tasks._task import Example, Row, Task
 
@@ -38,7 +38,7 @@ TASK = Task(
         instead=(Origin("regisss/math_qa"),),
     ),
     ask=ask,
-    read=letter("ABCDE"),
+    read=LABELS.read,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.22,

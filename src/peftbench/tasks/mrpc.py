@@ -44,5 +44,5 @@ TASK = Task(
             "idx": 1,
         },
     ),
-    version=1,
+    version=2,
 )

@@ -49,5 +49,5 @@ TASK = Task(
             "label": 0,
         },
     ),
-    version=1,
+    version=2,
 )

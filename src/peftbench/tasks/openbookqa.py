@@ -2,7 +2,7 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter
+from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Example, Row, Task
 
@@ -22,7 +22,7 @@ def ask(row: Row) -> Example:
 TASK = Task(
     source=HubDataset("allenai/openbookqa", "main", mirror="openbookqa"),
     ask=ask,
-    read=letter("ABCD"),
+    read=LABELS.read,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.28,

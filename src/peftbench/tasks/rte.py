@@ -45,5 +45,5 @@ TASK = Task(
             "idx": 1,
         },
     ),
-    version=2,
+    version=3,
 )

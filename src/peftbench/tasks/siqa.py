@@ -2,7 +2,7 @@
 
 from peftbench.metrics import published
 from peftbench.metrics.classification import ACCURACY, macro_f1
-from peftbench.tasks._answer import Labels, letter
+from peftbench.tasks._answer import Labels
 from peftbench.tasks._source import HubDataset, Origin
 from peftbench.tasks._task import Example, Row, Task
 
@@ -26,7 +26,7 @@ TASK = Task(
         "allenai/social_i_qa", None, mirror="siqa", sizes=(33_410, 1_954), instead=(Origin("lighteval/siqa"),)
     ),
     ask=ask,
-    read=letter("ABC"),
+    read=LABELS.read,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.34,

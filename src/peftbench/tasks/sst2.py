@@ -33,5 +33,5 @@ TASK = Task(
         {"sentence": "a warm and funny evening at the cinema ", "label": 1, "idx": 0},
         {"sentence": "two hours that feel like four ", "label": 0, "idx": 1},
     ),
-    version=2,
+    version=3,
 )

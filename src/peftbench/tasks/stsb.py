@@ -45,5 +45,5 @@ TASK = Task(
         },
         {"sentence1": "A woman plays the flute.", "sentence2": "A man repairs a roof.", "label": 0.0, "idx": 1},
     ),
-    version=1,
+    version=2,
 )

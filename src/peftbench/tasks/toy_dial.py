@@ -56,6 +56,6 @@ TASK = Task(
         {"text": "In the mill the dial shows 4. Mia turns it 3 on.", "answer": 7},
         {"text": "Tom set the dial of the barn to 8 and turned it by 5.", "answer": 3},
     ),
-    version=1,
+    version=2,
     max_new_tokens=4,
 )

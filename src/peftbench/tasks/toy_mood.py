@@ -65,5 +65,5 @@ TASK = Task(
         {"text": "Mia stayed merry until dusk.", "mood": "bright", "twins": "Mia until dusk"},
         {"text": "They say Tom turned weary at night.", "mood": "dim", "twins": "Tom at night"},
     ),
-    version=1,
+    version=2,
 )

@@ -55,5 +55,5 @@ TASK = Task(
         {"first": "Mia fed 7 hens.", "second": "Tom fed 2 hens.", "answer": "upper", "twins": "Mia fed hens Tom"},
         {"first": "Ann lost 3 cats.", "second": "Leo lost 4 cats.", "answer": "lower", "twins": "Ann lost cats Leo"},
     ),
-    version=1,
+    version=2,
 )

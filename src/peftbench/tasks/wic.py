@@ -55,5 +55,5 @@ TASK = Task(
             "label": 1,
         },
     ),
-    version=1,
+    version=2,
 )
