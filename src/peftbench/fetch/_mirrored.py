@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple, Protocol
+from typing import IO, Literal, NamedTuple, Protocol
 
 from peftbench import registry
 from peftbench.errors import DataProblem, ModelProblem
 from peftbench.file_lock import lock_file
-from peftbench.mirror import CLAIM, LOCK, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
+from peftbench.mirror import (
+    CLAIM,
+    LOCK,
+    Lock,
+    Locked,
+    Sum,
+    checksum,
+    model_folder,
+    read_lock,
+    verify,
+    write_lock,
+    write_rows,
+)
 from peftbench.models._facts import embedded_names
 from peftbench.spec import Suite
 from peftbench.tasks._reworded import Reworded
@@ -42,6 +55,16 @@ class Wanted:
 
     source: HubDataset
     tests: Mapping[str, HubDataset]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.source.mirror
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """The file of each split inside a mirror, by the split's name there."""
+        return {split: f"{self.name}/{split}.jsonl.gz" for split in ("train", *self.tests)}
 
 
 class Asked(NamedTuple):
@@ -74,15 +97,19 @@ def fetch(
     Raises:
         UsageError: a name is unknown, something cannot be fetched or written, or is not what the lock names.
     """
-    data_sets, models = _data_sets(suite), _models(suite)
-    if not data_sets and not models:
-        return []
-    place.check(data_sets.values(), models)
+    needed: list[Wanted | Asked] = [*_data_sets(suite), *_models(suite)]
     try:
-        with _alone(root):
+        lock = Lock() if update else read_lock(root)
+        there = [_there(root, lock, one) for one in needed]
+        missing = [one for one, found in zip(needed, there, strict=True) if found is None]
+        place.check(
+            [one for one in missing if isinstance(one, Wanted)], [one for one in missing if isinstance(one, Asked)]
+        )
+        # What is there is told without a claim: a mirror may be somewhere where nobody can write.
+        with _alone(root) if missing else contextlib.nullcontext():
             return [
-                *(_data_set(root, name, wanted, place, update=update, tell=tell) for name, wanted in data_sets.items()),
-                *(_model(root, asked, place, update=update, tell=tell) for asked in models),
+                found or _fetched_now(root, one, place, update=update, tell=tell)
+                for one, found in zip(needed, there, strict=True)
             ]
     except OSError as error:
         path = error.filename2 or error.filename or root
@@ -93,16 +120,35 @@ def fetch(
 
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Of two that fill one mirror each would write the lock without what the other fetched."""
+    """Of two that fill one mirror each would write the lock without what the other fetched.
+
+    The claim goes away in the end, and so does a folder that was made for it when nothing came.
+    """
+    was_there, claim = root.exists(), root / CLAIM
     root.mkdir(parents=True, exist_ok=True)
-    with (root / CLAIM).open("ab") as file:
-        if not lock_file(file, wait=False):
+    with claim.open("ab") as file:
+        # Whoever opened the claim of somebody that ended since then has locked a file which nobody else will see.
+        if not lock_file(file, wait=False) or not _is_at(claim, file):
             raise DataProblem(f"Another fetch is filling {root}.", "Let it end, or name another folder.")
-        yield
+        try:
+            yield
+        finally:
+            # Elsewhere than on Unix an open file may not go away. It does no harm.
+            with contextlib.suppress(OSError):
+                claim.unlink()
+                if not was_there:
+                    root.rmdir()
 
 
-def _data_sets(suite: Suite) -> dict[str, Wanted]:
-    """By folder. Own files and generated rows are at hand already."""
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _data_sets(suite: Suite) -> list[Wanted]:
+    """One for each folder. Own files and generated rows are at hand already."""
     found: dict[str, Wanted] = {}
     for entry in suite.tasks:
         task: Task = registry.load("tasks", entry.use).value
@@ -122,7 +168,7 @@ def _data_sets(suite: Suite) -> dict[str, Wanted]:
                 "Give one of them another `mirror`.",
             )
         found[source.mirror] = Wanted(source, {**before.tests, tested.mirror_test: tested})
-    return found
+    return list(found.values())
 
 
 def _models(suite: Suite) -> list[Asked]:
@@ -141,15 +187,37 @@ def _models(suite: Suite) -> list[Asked]:
     return list(found.values())
 
 
-def _data_set(root: Path, name: str, wanted: Wanted, place: Place, *, update: bool, tell: Tell) -> Fetched:
+def _there(root: Path, lock: Lock, one: Wanted | Asked) -> Fetched | None:
+    """What a suite needs, when all of it is in the mirror and is what the lock names."""
+    if isinstance(one, Wanted):
+        known = lock.datasets.get(one.name)
+        if known is not None:
+            one.source.check_locked(known, root / one.name)
+            if _is_whole(root, known, one.paths.values()):
+                return _fetched("data set", one.name, known, was_there=True)
+    else:
+        known = lock.models.get(one.name)
+        if known is not None:
+            known.check_revision(one.name, one.revision)
+            if _is_whole(root, known, known.files):
+                return _fetched("model", one.name, known, was_there=True)
+    return None
+
+
+def _fetched_now(root: Path, one: Wanted | Asked, place: Place, *, update: bool, tell: Tell) -> Fetched:
+    # The lock is read under the claim: it may have grown since, and what was missing may have come.
     lock = read_lock(root)
+    if not update and (found := _there(root, lock, one)):
+        return found
+    if isinstance(one, Wanted):
+        return _data_set(root, lock, one, place, update=update, tell=tell)
+    return _model(root, lock, one, place, update=update, tell=tell)
+
+
+def _data_set(root: Path, lock: Lock, wanted: Wanted, place: Place, *, update: bool, tell: Tell) -> Fetched:
+    name, paths = wanted.name, wanted.paths
     known = lock.datasets.get(name)
     before = None if update else known
-    paths = {split: f"{name}/{split}.jsonl.gz" for split in ("train", *wanted.tests)}
-    if before is not None:
-        wanted.source.check_locked(before, root / name)
-        if _is_whole(root, before, paths.values()):
-            return _fetched("data set", name, before, was_there=True)
     _refuse_foreign(root, known, paths.values())
     tell(f"{name}: fetching {', '.join(paths)}")
     origin, splits = place.data_set(wanted, before.origin if before else None, tell)
@@ -168,15 +236,10 @@ def _data_set(root: Path, name: str, wanted: Wanted, place: Place, *, update: bo
     return _fetched("data set", name, locked, was_there=False)
 
 
-def _model(root: Path, asked: Asked, place: Place, *, update: bool, tell: Tell) -> Fetched:
-    name, lock = asked.name, read_lock(root)
+def _model(root: Path, lock: Lock, asked: Asked, place: Place, *, update: bool, tell: Tell) -> Fetched:
+    name, inside = asked.name, model_folder(asked.name)
     known = lock.models.get(name)
     before = None if update else known
-    inside = model_folder(name)
-    if before is not None:
-        before.check_revision(name, asked.revision)
-        if _is_whole(root, before, before.files):
-            return _fetched("model", name, before, was_there=True)
     if known is None and (root / inside).exists():
         raise _foreign(root / inside)
     # Not in a folder that goes away: what is there of a model that broke off is not fetched again by the next call.
