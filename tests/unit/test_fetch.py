@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -14,14 +14,13 @@ import pytest
 
 from peftbench import fetch as fetching
 from peftbench.errors import DataProblem, ModelProblem, UnknownName, UsageError
-from peftbench.fetch import PACKAGED_MODEL, Fetched, Packages, _mirrored, fetch
-from peftbench.fetch._mirrored import Asked, Tell, Wanted
+from peftbench.fetch import PACKAGED_MODEL, Fetched, Hub, Packages, _mirrored, fetch
+from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted
 from peftbench.fetch.packages import OLMO
 from peftbench.mirror import CLAIM, LOCK, Lock, Locked, Sum, read_lock, verify, write_lock
 from peftbench.models._facts import find
 from peftbench.spec import Suite
 from peftbench.tasks._source import HubDataset
-from peftbench.tasks._task import Row
 from unit import wheels
 
 TINY = Path(str(files("peftbench.models") / "tiny"))
@@ -48,26 +47,29 @@ class Invented:
     def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
         """There is nothing that this place cannot have."""
 
-    def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterator[tuple[str, list[Row]]]]:
-        self.asked.append((wanted.source.mirror, pinned))
+    def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
+        self.asked.append((wanted.name, None if pinned is None else pinned.origin))
         name = wanted.source.origins[0].name
-        commit = self.commit if pinned is None else pinned.rpartition("@")[2]
+        commit = self.commit if pinned is None else str(pinned.commit)
         return f"hub:{name}@{commit}", self.splits(wanted, commit)
 
-    def splits(self, wanted: Wanted, commit: str) -> Iterator[tuple[str, list[Row]]]:
+    def splits(self, wanted: Wanted, commit: str) -> Splits:
         for split in ("train", *wanted.tests):
             if f"{wanted.source.mirror}/{split}" == self.breaks_at:
                 raise Broke("The connection broke.")
             yield split, [{"text": f"{self.text}{wanted.source.mirror} {split} {commit}"}]
 
-    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
-        self.asked.append((asked.name, pinned))
-        shutil.copytree(TINY, folder, dirs_exist_ok=True)
-        if asked.name == self.breaks_at:
-            raise Broke("The connection broke.")
-        for name, text in self.model_files.items():
-            (folder / name).write_text(self.text + text)
-        return f"hub:{asked.name}@{self.commit if pinned is None else pinned.rpartition('@')[2]}"
+    def model(self, asked: Asked, pinned: Locked | None, tell: Tell) -> tuple[str, Callable[[Path], None]]:
+        self.asked.append((asked.name, None if pinned is None else pinned.origin))
+
+        def write(folder: Path) -> None:
+            shutil.copytree(TINY, folder, dirs_exist_ok=True)
+            if asked.name == self.breaks_at:
+                raise Broke("The connection broke.")
+            for name, text in self.model_files.items():
+                (folder / name).write_text(self.text + text)
+
+        return f"hub:{asked.name}@{self.commit if pinned is None else pinned.commit}", write
 
 
 def suite(*tasks: Any, models: tuple[Any, ...] = ("tiny",), **fields: Any) -> Suite:
@@ -153,10 +155,25 @@ def test_a_break_leaves_nothing_of_a_model_where_runs_look_for_it(tmp_path: Path
     assert read_lock(tmp_path) == Lock()
     assert not (tmp_path / "models").exists()
     # What came already is kept for the next call, and away from where runs look.
-    assert {name.partition("/")[0] for name in names_of(tmp_path)} == {".owner--small"}
+    assert {name.partition("/")[0] for name in names_of(tmp_path)} == {f".owner--small@{'a' * 40}"}
     place.breaks_at = None
+    # The next call is of another commit, and nothing of the first one gets into it.
+    (tmp_path / f".owner--small@{'a' * 40}" / "old.json").write_text("{}")
+    place.commit = "b" * 40
     fetch(suite("toy_mood", models=(MODEL,)), tmp_path, place)
+    assert not (tmp_path / "models/owner--small/old.json").exists()
     assert {name.rpartition("/")[0] for name in names_of(tmp_path)} == {"models/owner--small"}
+
+
+def test_what_a_killed_call_was_writing_is_no_part_of_a_model(tmp_path: Path) -> None:
+    left = tmp_path / f".owner--small@{'a' * 40}" / "tmpabc"
+    left.mkdir(parents=True)
+    (left / "half.gguf").write_text("half")
+    fetch(suite("toy_mood", models=(MODEL,)), tmp_path, Invented())
+    assert {path.name for path in (tmp_path / "models/owner--small").iterdir()} == {
+        "notes.txt",
+        *(path.name for path in TINY.iterdir()),
+    }
 
 
 @pytest.mark.parametrize("asked", [suite("sst2"), suite("toy_mood", models=(MODEL,))])
@@ -166,7 +183,7 @@ def test_an_end_between_lock_and_files_is_mended(tmp_path: Path, asked: Suite, *
     place = Invented()
     if update:
         fetch(asked, tmp_path, place)
-        place.commit, place.text = "b" * 40, "newer "
+        place.commit, place.text, place.model_files = "b" * 40, "newer ", {"other.txt": "newer"}
 
     def written_and_gone(root: Path, lock: Lock) -> None:
         write_lock(root, lock)
@@ -222,6 +239,36 @@ def test_files_that_nobody_fetched_are_never_written_over(tmp_path: Path, path: 
     own.parent.rmdir()
     fetch(suite("sst2", models=(MODEL,)), tmp_path, place)
     assert own.read_bytes() != b"mine"
+
+
+def test_rows_of_ones_own_are_not_hidden_by_fetched_ones(tmp_path: Path) -> None:
+    own = tmp_path / "sst2/train.jsonl"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(DataProblem, match=f"{own} was not fetched"):
+        fetch(suite("sst2"), tmp_path, Invented())
+    assert names_of(tmp_path) == {"sst2/train.jsonl"}
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_ones_own_files_beside_a_model_are_not_removed(tmp_path: Path, *, update: bool) -> None:
+    asked, folder = suite("toy_mood", models=(MODEL,)), tmp_path / "models/owner--small"
+    fetch(asked, tmp_path, Invented())
+    (folder / "notes.txt").unlink()
+    (folder / "mine.md").write_text("mine")
+    with pytest.raises(DataProblem, match=f"{folder / 'mine.md'} was not fetched"):
+        fetch(asked, tmp_path, Invented(), update=update)
+    assert (folder / "mine.md").read_text() == "mine"
+    (folder / "mine.md").unlink()
+    assert [one.was_there for one in fetch(asked, tmp_path, Invented(), update=update)] == [False]
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + "/b", "a\0/b"])
+def test_a_name_that_is_no_path_is_one_sentence(tmp_path: Path, name: str) -> None:
+    for place in (Hub(), Packages(tmp_path / "wheels")):
+        with pytest.raises(UsageError, match=r"is not the id of a model|Unknown model in packages"):
+            fetch(suite("toy_mood", models=(name,)), tmp_path / "mirror", place)
+    assert not (tmp_path / "mirror").exists()
 
 
 def test_what_was_damaged_or_removed_is_fetched_again_at_its_commit(tmp_path: Path) -> None:
@@ -502,7 +549,7 @@ def test_two_cannot_fill_one_mirror_at_once(tmp_path: Path) -> None:
     class Second(Invented):
         """While it gives the first data set, somebody else asks for another one."""
 
-        def splits(self, wanted: Wanted, commit: str) -> Iterator[tuple[str, list[Row]]]:
+        def splits(self, wanted: Wanted, commit: str) -> Splits:
             with pytest.raises(DataProblem, match=f"Another fetch is filling {tmp_path}"):
                 fetch(suite("rte"), tmp_path, Invented())
             fetch(suite("rte"), tmp_path / "elsewhere", Invented())
@@ -570,7 +617,7 @@ def test_a_place_is_asked_only_for_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_folder_is_made_when_something_comes(tmp_path: Path) -> None:
     class Unreachable(Invented):
-        def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> Any:
+        def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
             raise Broke("Nobody answers.")
 
     with pytest.raises(Broke):
@@ -599,7 +646,7 @@ def test_a_wheel_is_announced_only_when_it_is_fetched(tmp_path: Path, monkeypatc
 # ---- folders that cannot be written --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("in_the_way", ["mirror", "mirror/sst2", "mirror/models", "mirror/.owner--small"])
+@pytest.mark.parametrize("in_the_way", ["mirror", "mirror/sst2", "mirror/models", f"mirror/.owner--small@{'a' * 40}"])
 def test_a_file_in_the_way_is_one_sentence(tmp_path: Path, in_the_way: str) -> None:
     file = tmp_path / in_the_way
     file.parent.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +36,8 @@ from peftbench.tasks._task import Row, Task
 
 Kind = Literal["data set", "model"]
 Tell = Callable[[str], None]
+# The rows of each split, by the name of its file; read one after the other.
+Splits = Iterator[tuple[str, list[Row]]]
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,11 @@ class Place(Protocol):
     def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
         """Raise for what this place cannot have, before anything is fetched."""
 
-    def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterable[tuple[str, list[Row]]]]:
-        """The origin, and the rows of each split by the name of its file; `pinned` is the origin to be had again."""
+    def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
+        """The origin and the rows, which come when they are asked for; `pinned` is what is to be had again."""
 
-    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
-        """Write the files of a model into a folder; the origin."""
+    def model(self, asked: Asked, pinned: Locked | None, tell: Tell) -> tuple[str, Callable[[Path], None]]:
+        """The origin, and what writes the files into a folder, where some of the same origin may lie already."""
 
 
 def fetch(
@@ -177,7 +180,8 @@ def _models(suite: Suite) -> list[Asked]:
     for entry in suite.models:
         revision = entry.own().get("revision")
         asked = Asked(entry.use, None if revision is None else str(revision))
-        if asked.name in embedded_names() or Path(asked.name).is_dir():
+        # `os.path` answers False for a name that is too long to be a path.
+        if asked.name in embedded_names() or os.path.isdir(asked.name):  # noqa: PTH112
             continue
         if found.setdefault(asked.name, asked) != asked:
             raise ModelProblem(
@@ -220,7 +224,7 @@ def _data_set(root: Path, lock: Lock, wanted: Wanted, place: Place, *, update: b
     before = None if update else known
     _refuse_foreign(root, known, paths.values())
     tell(f"{name}: fetching {', '.join(paths)}")
-    origin, splits = place.data_set(wanted, before.origin if before else None, tell)
+    origin, splits = place.data_set(wanted, before, tell)
     _check_place(before, origin)
     with _room(root) as folder:
         sums = {paths[split]: write_rows(folder / paths[split], rows) for split, rows in splits}
@@ -240,20 +244,46 @@ def _model(root: Path, lock: Lock, asked: Asked, place: Place, *, update: bool, 
     name, inside = asked.name, model_folder(asked.name)
     known = lock.models.get(name)
     before = None if update else known
-    if known is None and (root / inside).exists():
-        raise _foreign(root / inside)
-    # Not in a folder that goes away: what is there of a model that broke off is not fetched again by the next call.
-    partial = root / f".{inside.rpartition('/')[2]}"
-    origin = place.model(asked, before.origin if before else None, partial, tell)
+    _refuse_own(root, inside, known)
+    origin, write = place.model(asked, before, tell)
     _check_place(before, origin)
+    partial = _partial(root, name, origin)
+    write(partial)
+    for left in (path for path in partial.iterdir() if path.is_dir()):
+        # Notes of the hub's client, and what a call that was killed was writing.
+        shutil.rmtree(left)
     sums = {f"{inside}/{path.name}": _sum(path) for path in sorted(partial.iterdir()) if path.is_file()}
     _check_sums(before, origin, sums, all_of_them=True)
     locked = Locked(origin=origin, revision=before.revision if before else asked.revision, files=sums)
     (root / inside).parent.mkdir(parents=True, exist_ok=True)
+    if (root / inside).exists():
+        # Should this end in the middle, no file of the old model is left where it seems to be somebody's own.
+        outdated = root / f"{_start(name)}@outdated"
+        shutil.rmtree(outdated, ignore_errors=True)
+        (root / inside).replace(outdated)
     write_lock(root, lock.model_copy(update={"models": {**lock.models, name: locked}}))
-    shutil.rmtree(root / inside, ignore_errors=True)
     partial.replace(root / inside)
+    _remove_partial(root, name)
     return _fetched("model", name, locked, was_there=False)
+
+
+def _partial(root: Path, name: str, origin: str) -> Path:
+    """Where the files of a model lie until they are whole, for the next call to go on with; of one commit only."""
+    at = re.sub(r"[^\w.-]+", "-", origin.rpartition("@")[2])
+    return root / f"{_start(name)}@{at}"
+
+
+def _start(name: str) -> str:
+    """How the names of folders begin in which a model lies that is not in its place."""
+    return f".{PurePosixPath(model_folder(name)).name}"
+
+
+def _remove_partial(root: Path, name: str) -> None:
+    """What broke off of a model that is whole now, at this commit or another."""
+    start = _start(name)
+    for path in root.iterdir():
+        if path.is_dir() and (path.name == start or path.name.startswith(f"{start}@")):
+            shutil.rmtree(path)
 
 
 def _is_whole(root: Path, locked: Locked, paths: Iterable[str]) -> bool:
@@ -265,10 +295,21 @@ def _is_whole(root: Path, locked: Locked, paths: Iterable[str]) -> bool:
 
 
 def _refuse_foreign(root: Path, before: Locked | None, paths: Iterable[str]) -> None:
-    """Files that nobody fetched are somebody's own, and are not written over."""
-    for path in paths:
+    """Files that nobody fetched are somebody's own, and are not written over, nor hidden by one that comes first."""
+    for path in (path for packed in paths for path in (packed, packed.removesuffix(".gz"))):
         if (root / path).exists() and (before is None or path not in before.files):
             raise _foreign(root / path)
+
+
+def _refuse_own(root: Path, inside: str, known: Locked | None) -> None:
+    """The same for the folder of a model, which is replaced as a whole."""
+    if not os.path.exists(root / inside):  # noqa: PTH110 - False for a name that is too long to be a path
+        return
+    if known is None:
+        raise _foreign(root / inside)
+    for path in sorted((root / inside).iterdir()):
+        if f"{inside}/{path.name}" not in known.files:
+            raise _foreign(path)
 
 
 def _foreign(path: Path) -> DataProblem:
