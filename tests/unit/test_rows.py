@@ -179,6 +179,14 @@ def test_a_data_set_that_others_stand_in_for_has_one_test_split() -> None:
     assert HubDataset("owner/set", None, mirror="set", instead=(origin,)).origins[1] == origin
 
 
+@pytest.mark.parametrize("name", ["validation", "train"])
+def test_a_file_of_a_mirror_holds_one_split(name: str) -> None:
+    with pytest.raises(ValueError, match=f"another split has the file {name}"):
+        HubDataset("owner/set", None, mirror="set", test="test", others=("more", name))
+    more = HubDataset("owner/set", None, mirror="set", test="test", others=("more", "hard")).with_test("more")
+    assert (more.test, more.mirror_test, more.with_test("more")) == ("more", "more", more)
+
+
 def mirror(
     root: Path, train: bytes = b'{"a": 1}\n{"a": 2}\n', test: bytes = b'{"a": 3}\n', suffix: str = ".jsonl"
 ) -> str:

@@ -75,9 +75,11 @@ class HubDataset(Source):
     train_is_test: bool = False
 
     def __post_init__(self) -> None:
-        """An origin names one split to be evaluated on."""
+        """An origin names one split to be evaluated on, and a file of the mirror holds one split."""
         if self.others and self.instead:
             raise ValueError(f"{self.id} has `instead`, so it cannot have `others`")
+        if taken := {"train", self.mirror_test} & set(self.others):
+            raise ValueError(f"{self.id}: another split has the file {min(taken)} in a mirror, so `others` cannot")
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -94,7 +96,8 @@ class HubDataset(Source):
             return self
         if split not in self.others:
             raise UnknownName("split", split, [self.test, *self.others], f"the data set {self.id}")
-        return replace(self, test=split, mirror_test=split)
+        others = tuple(other for other in self.others if other != split)
+        return replace(self, test=split, mirror_test=split, others=others)
 
     def absent(self, data_root: str | None) -> str | None:
         """Why there are no rows to be evaluated on, None when there are, or when only the hub knows."""
