@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from peftbench import hub, registry
 from peftbench.errors import DataProblem, MissingExtra
 from peftbench.metrics.classification import ACCURACY
+from peftbench.models._facts import find
 from peftbench.tasks._answer import Labels, NoAnswer, given
 from peftbench.tasks._problem import apart
 from peftbench.tasks._source import Files, Generated, HubDataset, Origin
@@ -310,8 +312,11 @@ def test_without_the_libraries_the_fix_is_a_line_to_type(monkeypatch: pytest.Mon
     with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
         HUB.rows("train", None, "hub:owner/name/default@0")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
-        HUB.identity(None)
+    for revision in (None, "a" * 40):
+        with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
+            replace(HUB, revision=revision).identity(None)
+        with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
+            find("owner/name", revision)
 
 
 def test_the_identity_on_the_hub_names_subset_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
