@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
@@ -28,6 +28,14 @@ LOCK = "peftbench.lock"
 MODELS = "models"
 CLAIM = ".claim"
 _FORMAT = 1
+PACKAGED: Mapping[str, str] = {
+    "boolq": "aps/super_glue/boolq",
+    "openbookqa": "allenai/openbookqa/main",
+    "piqa": "ybisk/piqa/plain_text",
+    "siqa": "allenai/social_i_qa/default",
+    "winogrande": "allenai/winogrande/winogrande_xl",
+}
+"""The data sets that packages carry, by the last part of their origin: id and subset of the hub whose rows they are."""
 # Fast, and small enough.
 _COMPRESSION = 6
 
@@ -38,6 +46,9 @@ class Sum(Value):
     sha256: str
     bytes: int = Field(ge=0)
     rows_sha256: str | None = Field(default=None, description="of rows before compression, which differs by machine")
+    split: str | None = Field(
+        default=None, description="what the hub calls the split, where that is not the file's name"
+    )
 
     @property
     def content(self) -> str:
@@ -56,6 +67,18 @@ class Locked(Value):
     def commit(self) -> str | None:
         """The commit on the hub, None for what came from elsewhere."""
         return self.origin.rpartition("@")[2] if self.origin.startswith("hub:") else None
+
+    @property
+    def data_set(self) -> str:
+        """Id and subset on the hub of the data set whose rows these are, wherever they came from."""
+        if self.commit is not None:
+            return self.origin.removeprefix("hub:").rpartition("@")[0]
+        return PACKAGED.get(self.origin.rpartition("/")[2], self.origin)
+
+    def split(self, path: str) -> str | None:
+        """What the hub calls the split in a file, None for a file that is not there."""
+        found = self.files.get(path)
+        return None if found is None else found.split or PurePosixPath(path).name.partition(".")[0]
 
     def check_revision(self, name: str, revision: str | None) -> None:
         """Hold what is asked for against what was fetched; without a revision it is whatever was fetched.

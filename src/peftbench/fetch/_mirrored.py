@@ -80,8 +80,8 @@ class Asked(NamedTuple):
 class Place(Protocol):
     """Where data sets and models are fetched from."""
 
-    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
-        """Raise for what this place cannot have, before anything is fetched."""
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
+        """Raise for what this place cannot have, or not as it is locked, before anything is fetched."""
 
     def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
         """The origin and the rows, which come when they are asked for; `pinned` is what is to be had again."""
@@ -106,7 +106,9 @@ def fetch(
         there = [_there(root, lock, one) for one in needed]
         missing = [one for one, found in zip(needed, there, strict=True) if found is None]
         place.check(
-            [one for one in missing if isinstance(one, Wanted)], [one for one in missing if isinstance(one, Asked)]
+            [one for one in missing if isinstance(one, Wanted)],
+            [one for one in missing if isinstance(one, Asked)],
+            lock,
         )
         # What is there is told without a claim: a mirror may be somewhere where nobody can write.
         with _alone(root) if missing else contextlib.nullcontext():
@@ -196,7 +198,8 @@ def _there(root: Path, lock: Lock, one: Wanted | Asked) -> Fetched | None:
     if isinstance(one, Wanted):
         known = lock.datasets.get(one.name)
         if known is not None:
-            one.source.check_locked(known, root / one.name)
+            for source in one.tests.values():
+                source.check_locked(known, root / one.name)
             if _is_whole(root, known, one.paths.values()):
                 return _fetched("data set", one.name, known, was_there=True)
     else:
@@ -225,12 +228,13 @@ def _data_set(root: Path, lock: Lock, wanted: Wanted, place: Place, *, update: b
     _refuse_foreign(root, known, paths.values())
     tell(f"{name}: fetching {', '.join(paths)}")
     origin, splits = place.data_set(wanted, before, tell)
-    _check_place(before, origin)
+    check_origin(before, origin)
     with _room(root) as folder:
         sums = {paths[split]: write_rows(folder / paths[split], rows) for split, rows in splits}
         _check_sums(before, origin, sums)
         revision = before.revision if before else wanted.source.revision
         locked = Locked(origin=origin, revision=revision, files={**(before.files if before else {}), **sums})
+        locked = _with_splits(locked, wanted)
         (root / name).mkdir(parents=True, exist_ok=True)
         # The lock first: should this end between the two, the files differ from it and are fetched again.
         write_lock(root, lock.model_copy(update={"datasets": {**lock.datasets, name: locked}}))
@@ -240,13 +244,23 @@ def _data_set(root: Path, lock: Lock, wanted: Wanted, place: Place, *, update: b
     return _fetched("data set", name, locked, was_there=False)
 
 
+def _with_splits(locked: Locked, wanted: Wanted) -> Locked:
+    """What the hub calls a split is in the lock wherever that is not the name of the file."""
+    files = dict(locked.files)
+    for source in wanted.tests.values():
+        for name, split in (source.splits(locked) or {}).items():
+            path = wanted.paths[name]
+            files[path] = files[path].model_copy(update={"split": None if split == name else split})
+    return locked.model_copy(update={"files": files})
+
+
 def _model(root: Path, lock: Lock, asked: Asked, place: Place, *, update: bool, tell: Tell) -> Fetched:
     name, inside = asked.name, model_folder(asked.name)
     known = lock.models.get(name)
     before = None if update else known
     _refuse_own(root, inside, known)
     origin, write = place.model(asked, before, tell)
-    _check_place(before, origin)
+    check_origin(before, origin)
     partial = _partial(root, name, origin)
     write(partial)
     for left in (path for path in partial.iterdir() if path.is_dir()):
@@ -316,7 +330,12 @@ def _foreign(path: Path) -> DataProblem:
     return DataProblem(f"{path} was not fetched: {LOCK} does not name it.", "Name another folder, or move it away.")
 
 
-def _check_place(before: Locked | None, origin: str) -> None:
+def check_origin(before: Locked | None, origin: str) -> None:
+    """What was locked has to come from where it came.
+
+    Raises:
+        DataProblem: it would come from elsewhere.
+    """
     if before is not None and before.origin != origin:
         raise DataProblem(
             f"{LOCK} names {before.origin}, and this would be {origin}.", "--update takes it; or name another folder."

