@@ -18,7 +18,7 @@ from peftbench.errors import DataProblem, ModelProblem, UnknownName, UsageError
 from peftbench.fetch import PACKAGED_MODEL, Fetched, Hub, Packages, _mirrored, fetch
 from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted
 from peftbench.fetch.packages import OLMO
-from peftbench.mirror import CLAIM, LOCK, PACKAGED, Lock, Locked, Sum, read_lock, verify, write_lock
+from peftbench.mirror import CLAIM, LOCK, PACKAGED, Lock, Locked, Sum, checksum, read_lock, verify, write_lock
 from peftbench.models._facts import find
 from peftbench.spec import Suite
 from peftbench.tasks._source import HubDataset
@@ -727,7 +727,7 @@ def test_a_folder_is_made_when_something_comes(tmp_path: Path) -> None:
 
 def test_a_wheel_is_announced_only_when_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = wheels.olmo(tmp_path / "wheels")
-    monkeypatch.setattr(fetching._places, "OLMO", OLMO._replace(sha256=fetching.packages._sha256(path)))
+    monkeypatch.setattr(fetching._places, "OLMO", OLMO._replace(sha256=checksum(path)))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     told: list[str] = []
     fetch(suite("boolq"), tmp_path / "mirror", Packages(tmp_path / "wheels"), tell=told.append)

@@ -81,6 +81,18 @@ def test_other_bytes_are_refused(tmp_path: Path, split: str) -> None:
         SOURCE.identity(str(root))
 
 
+def test_the_same_rows_may_be_packed_in_another_way(tmp_path: Path) -> None:
+    path = locked_mirror(tmp_path) / "name" / "train.jsonl.gz"
+    packed, rows = path.read_bytes(), gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(rows, 0))
+    assert path.read_bytes() != packed
+    assert SOURCE.identity(str(tmp_path)) == ORIGIN
+    for wrong in (packed[:-1], packed[:-1] + b"\x55", rows, b"", gzip.compress(rows + b"\n"), gzip.compress(rows[:-1])):
+        path.write_bytes(wrong)
+        with pytest.raises(DataProblem, match="is not the file"):
+            SOURCE.identity(str(tmp_path))
+
+
 def test_what_the_lock_does_not_name_is_refused(tmp_path: Path) -> None:
     root = locked_mirror(tmp_path)
     lock = read_lock(root)

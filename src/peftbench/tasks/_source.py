@@ -17,6 +17,7 @@ from peftbench import hub
 from peftbench.errors import DataProblem, MissingExtra, UnknownName
 from peftbench.mirror import Locked, read_lock, verify
 from peftbench.tasks._files import nonempty, read_rows
+from peftbench.tasks._pattern import pattern
 from peftbench.tasks._task import PlacedRow, Row, Source, Split
 
 # The branch on which the hub keeps every data set as Parquet files, whatever its own branch holds.
@@ -165,9 +166,9 @@ class HubDataset(Source):
         if self.mirror_columns.keys() <= row.keys():
             return row
         try:
-            held = {name: "" if value is None else value for name, value in row.items()}
-            columns = {name: pattern.format_map(held).strip() for name, pattern in self.mirror_columns.items()}
-            return PlacedRow(columns, row.place)
+            return PlacedRow({name: pattern(text).fill(row) for name, text in self.mirror_columns.items()}, row.place)
+        except TypeError as error:
+            raise DataProblem(f"{row.place}: {error}.", "Check --data-root.") from None
         except KeyError as error:
             raise DataProblem(
                 f"{row.place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."
