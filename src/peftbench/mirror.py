@@ -114,7 +114,7 @@ def read_lock(root: Path) -> Lock:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Lock()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataProblem(f"{path} cannot be read: {error}.", "Fetch again: peftbench fetch") from error
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         raise DataProblem(f"{path} is no lock of format {_FORMAT}.", "Fetch again: peftbench fetch")

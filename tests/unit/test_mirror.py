@@ -49,7 +49,16 @@ def test_a_lock_comes_back_as_it_was(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["name", LOCK]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', '{"format": 1, "datasets": {"a": {"origin": 1}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        pytest.param("[" * 100_000, id="deep"),
+        '{"format": 2}',
+        '{"format": 1, "datasets": {"a": {"origin": 1}}}',
+    ],
+)
 def test_a_lock_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / LOCK).write_text(text)
     with pytest.raises(Exception, match=LOCK) as caught:

@@ -348,3 +348,6 @@ def test_columns_of_a_mirror_become_those_of_the_hub(tmp_path: Path) -> None:
     assert found == [{"prompt": "Say {more}\n%s", "answer": "4"}, {"prompt": "Count", "answer": ""}]
     with pytest.raises(DataProblem, match=r"row 1 has no column 'ask'; it has: a\."):
         source.rows("train", root, source.identity(root))
+    root = mirror(tmp_path / "listed", test=b'{"ask": ["a"], "more": "", "out": ""}')
+    with pytest.raises(DataProblem, match=r"row 1.*: the column 'ask' holds a list"):
+        source.rows("test", root, source.identity(root))
