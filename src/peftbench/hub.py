@@ -21,14 +21,16 @@ def resolve(kind: Kind, name: str, revision: str | None) -> str:
 
     Raises:
         DataProblem, ModelProblem: the repository or revision does not exist, is gated, or cannot be reached.
+        MissingExtra: the package huggingface_hub is not installed.
     """
-    if revision is not None and _COMMIT.fullmatch(revision):
-        return revision
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import OfflineModeIsEnabled
     except ImportError:
+        # Whoever names a commit is going to ask the same client for its files.
         raise MissingExtra("huggingface_hub", "hub") from None
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
     api = HfApi()
     with hub_errors(kind, name, revision):
         try:

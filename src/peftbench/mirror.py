@@ -3,10 +3,10 @@
     ROOT/peftbench.lock          where everything came from, and the checksum of every file
     ROOT/sst2/train.jsonl.gz     a folder for each data set, a file for each split; `validation` is the evaluated one
     ROOT/models/NAME/            the files of a model
-    ROOT/.claim                  empty; locked by the process that fills the mirror
+    ROOT/.claim                  empty; locked by the process that fills the mirror, and only there while it does
 
-A mirror made by hand need not have a lock. In one that has it, what the lock names is used as long as no byte of it
-differs, and counts as what was fetched: the same run has the same id with a mirror and without.
+A mirror made by hand need not have a lock. In one that has it, what the lock names is used as long as no byte of a
+model and no row differs, and counts as what was fetched: the same run has the same id with a mirror and without.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
@@ -28,6 +29,14 @@ LOCK = "peftbench.lock"
 MODELS = "models"
 CLAIM = ".claim"
 _FORMAT = 1
+PACKAGED: Mapping[str, str] = {
+    "boolq": "aps/super_glue/boolq",
+    "openbookqa": "allenai/openbookqa/main",
+    "piqa": "ybisk/piqa/plain_text",
+    "siqa": "allenai/social_i_qa/default",
+    "winogrande": "allenai/winogrande/winogrande_xl",
+}
+"""The data sets that packages carry, by the last part of their origin: id and subset of the hub whose rows they are."""
 # Fast, and small enough.
 _COMPRESSION = 6
 
@@ -38,6 +47,9 @@ class Sum(Value):
     sha256: str
     bytes: int = Field(ge=0)
     rows_sha256: str | None = Field(default=None, description="of rows before compression, which differs by machine")
+    split: str | None = Field(
+        default=None, description="what the hub calls the split, where that is not the file's name"
+    )
 
     @property
     def content(self) -> str:
@@ -56,6 +68,18 @@ class Locked(Value):
     def commit(self) -> str | None:
         """The commit on the hub, None for what came from elsewhere."""
         return self.origin.rpartition("@")[2] if self.origin.startswith("hub:") else None
+
+    @property
+    def data_set(self) -> str:
+        """Id and subset on the hub of the data set whose rows these are, wherever they came from."""
+        if self.commit is not None:
+            return self.origin.removeprefix("hub:").rpartition("@")[0]
+        return PACKAGED.get(self.origin.rpartition("/")[2], self.origin)
+
+    def split(self, path: str) -> str | None:
+        """What the hub calls the split in a file, None for a file that is not there."""
+        found = self.files.get(path)
+        return None if found is None else found.split or PurePosixPath(path).name.partition(".")[0]
 
     def check_revision(self, name: str, revision: str | None) -> None:
         """Hold what is asked for against what was fetched; without a revision it is whatever was fetched.
@@ -90,7 +114,7 @@ def read_lock(root: Path) -> Lock:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Lock()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataProblem(f"{path} cannot be read: {error}.", "Fetch again: peftbench fetch") from error
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         raise DataProblem(f"{path} is no lock of format {_FORMAT}.", "Fetch again: peftbench fetch")
@@ -118,7 +142,7 @@ def verify(root: Path, locked: Locked, paths: Iterable[str] | None = None) -> No
         if not (root / path).is_file():
             raise DataProblem(f"There is no {root / path}, which {LOCK} names.", "Fetch again: peftbench fetch")
         try:
-            differs = checksum(root / path) != wanted.sha256
+            differs = not _is_same(root / path, wanted)
         except OSError as error:
             raise DataProblem(f"{root / path} cannot be read: {error.strerror}.", "See who may read it.") from error
         if differs:
@@ -137,6 +161,19 @@ def checksum(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_same(path: Path, wanted: Sum) -> bool:
+    """Whether a file holds what it has to; the same rows may be packed in another way."""
+    if checksum(path) == wanted.sha256:
+        return True
+    try:
+        with gzip.open(path) as rows:
+            return (
+                wanted.rows_sha256 is not None and hashlib.file_digest(rows, "sha256").hexdigest() == wanted.rows_sha256
+            )
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return False
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Sum:

@@ -19,6 +19,8 @@ import pytest
 from e2e.command import Result, peftbench, snapshot
 from e2e.hub_server import TOKEN, Hub, serving
 from e2e.test_hub import parquet
+from peftbench.errors import ModelProblem
+from peftbench.fetch import _places
 from peftbench.mirror import LOCK, read_lock, verify
 
 TINY = Path(str(files("peftbench.models") / "tiny"))
@@ -359,7 +361,7 @@ def test_a_download_that_breaks_off_is_resumed_where_it_was(hub: Hub, place: Pla
 
 def test_a_fetch_that_ended_in_the_middle_is_continued_by_the_next(hub: Hub, place: Place) -> None:
     """Whole files are kept. huggingface_hub 2 drops the part of a file when it gives up, so that one starts again."""
-    fill(hub)
+    _, _, commit = fill(hub)
     weights = "model.safetensors"
     hub.broken.add(weights)
     stopped = refused(place.fetch(), f"The model {MODEL} at revision")
@@ -368,7 +370,7 @@ def test_a_fetch_that_ended_in_the_middle_is_continued_by_the_next(hub: Hub, pla
     assert read_lock(mirror).datasets.keys() == {"sst2", "tickets"}
     assert read_lock(mirror).models == {}
     assert not (mirror / "models").exists()
-    kept = {path.name for path in (mirror / ".owner--tiny").iterdir() if path.is_file()}
+    kept = {path.name for path in (mirror / f".owner--tiny@{commit}").iterdir() if path.is_file()}
     assert "config.json" in kept
     assert weights not in kept
     hub.broken.clear()
@@ -382,10 +384,10 @@ def test_a_fetch_that_ended_in_the_middle_is_continued_by_the_next(hub: Hub, pla
 
 def test_what_broke_off_at_one_commit_is_not_mixed_with_another(hub: Hub, place: Place) -> None:
     place.ask(tasks=["toy_mood"])
-    hub.add("model", MODEL, {**tiny(), "old.json": "{}", "both.json": '{"of": "old"}'})
+    old = hub.add("model", MODEL, {**tiny(), "old.json": "{}", "both.json": '{"of": "old"}'})
     hub.broken.add("model.safetensors")
     refused(place.fetch(), MODEL)
-    assert (place.folder / "mirror/.owner--tiny/old.json").exists()
+    assert (place.folder / f"mirror/.owner--tiny@{old}/old.json").exists()
     hub.broken.clear()
     hub.add("model", MODEL, {**tiny(), "both.json": '{"of": "new"}'})
     done(place.fetch())
@@ -433,3 +435,59 @@ def test_runs_from_a_warm_cache_need_no_hub(hub: Hub, place: Place) -> None:
     assert len(hub.requests) == asked
     warm, again = (place.folder / store / "runs" for store in ("warm", "again"))
     assert [path.name for path in warm.iterdir()] == [path.name for path in again.iterdir()]
+
+
+def test_a_model_out_of_the_cache_is_of_its_commit_and_whole(hub: Hub, place: Place) -> None:
+    """A fetch of one commit broke off late, the cache has another one, and the hub is off."""
+    old = hub.add("model", MODEL, {**tiny(), "both.json": '{"of": "old"}', "words.txt": "w"})
+    hub.broken.add("words.txt")
+    place.ask(tasks=["toy_mood"], models=[{"use": MODEL, "revision": old}])
+    refused(place.fetch(), "words.txt")
+    assert (place.folder / f"mirror/.owner--tiny@{old}/both.json").exists()
+    hub.broken.clear()
+    new = hub.add("model", MODEL, {**tiny(), "both.json": '{"of": "new"}'})
+    place.ask(tasks=["toy_mood"], models=[{"use": MODEL, "revision": new}])
+    # A run needs less than all of it.
+    done(place.call("run", "asked.yaml", "--store", "store", "--no-report"))
+    said = refused(place.fetch(HF_HUB_OFFLINE="1"), f"The model {MODEL} at revision '{new}' is not known to be wholly")
+    assert "the hub is off" in said.sentence
+    assert not (place.folder / "mirror" / LOCK).exists()
+    # With a lock it is known what all of it is.
+    done(place.fetch(to="whole", cache="other"))
+    here = place.with_lock_of("whole", "again")
+    refused(place.fetch(to="again", HF_HUB_OFFLINE="1"), "is not wholly in the cache, and the hub is off")
+    for file in here.parent.joinpath("whole/models/owner--tiny").iterdir():
+        cached(place, new, file)
+    done(place.fetch(to="again", HF_HUB_OFFLINE="1"))
+    assert snapshot(here) == snapshot(place.folder / "whole")
+
+
+def cached(place: Place, commit: str, file: Path) -> None:
+    """A file of the model, put into the cache as the hub's client does."""
+    there = place.folder / "cache/hub/models--owner--tiny/snapshots" / commit / file.name
+    if not there.exists():
+        shutil.copy(file, there)
+
+
+def test_a_model_that_comes_otherwise_than_listed_is_refused(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the hub is lost after it listed the files: the client hands back what lies in the folder."""
+    import huggingface_hub
+
+    commit = hub.add("model", MODEL, tiny())
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: huggingface_hub.hf_api.HfApi(hub.endpoint))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: None)
+    needless = {"pytorch_model.bin", "onnx/config.json", "README.md"}
+    files_needed = {path: data for path, data in tiny().items() if path not in needless}
+    cases: tuple[dict[str, str | bytes], ...] = ({}, {"more.json": "{}"}, {"config.json": "{}"})
+    for changed in cases:
+        for name, data in {**files_needed, **changed}.items():
+            (tmp_path / "into").mkdir(exist_ok=True)
+            (tmp_path / "into" / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+        if changed:
+            with pytest.raises(ModelProblem, match=f"{next(iter(changed))} of the model .* at {commit}"):
+                _places._write_model(MODEL, commit, None, tmp_path / "into")
+            assert not (tmp_path / "into").exists()
+        else:
+            _places._write_model(MODEL, commit, None, tmp_path / "into")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from peftbench import fetch as fetching
+from peftbench import registry
 from peftbench.errors import DataProblem, ModelProblem, UnknownName, UsageError
-from peftbench.fetch import PACKAGED_MODEL, Fetched, Packages, _mirrored, fetch
-from peftbench.fetch._mirrored import Asked, Tell, Wanted
+from peftbench.fetch import PACKAGED_MODEL, Fetched, Hub, Packages, _mirrored, fetch
+from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted
 from peftbench.fetch.packages import OLMO
-from peftbench.mirror import CLAIM, LOCK, Lock, Locked, Sum, read_lock, verify, write_lock
+from peftbench.mirror import CLAIM, LOCK, PACKAGED, Lock, Locked, Sum, checksum, read_lock, verify, write_lock
 from peftbench.models._facts import find
 from peftbench.spec import Suite
 from peftbench.tasks._source import HubDataset
-from peftbench.tasks._task import Row
 from unit import wheels
 
 TINY = Path(str(files("peftbench.models") / "tiny"))
@@ -45,29 +45,32 @@ class Invented:
     model_files: dict[str, str] = field(default_factory=lambda: {"notes.txt": "small"})
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
-    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked]) -> None:
+    def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
         """There is nothing that this place cannot have."""
 
-    def data_set(self, wanted: Wanted, pinned: str | None, tell: Tell) -> tuple[str, Iterator[tuple[str, list[Row]]]]:
-        self.asked.append((wanted.source.mirror, pinned))
+    def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
+        self.asked.append((wanted.name, None if pinned is None else pinned.origin))
         name = wanted.source.origins[0].name
-        commit = self.commit if pinned is None else pinned.rpartition("@")[2]
+        commit = self.commit if pinned is None else str(pinned.commit)
         return f"hub:{name}@{commit}", self.splits(wanted, commit)
 
-    def splits(self, wanted: Wanted, commit: str) -> Iterator[tuple[str, list[Row]]]:
+    def splits(self, wanted: Wanted, commit: str) -> Splits:
         for split in ("train", *wanted.tests):
             if f"{wanted.source.mirror}/{split}" == self.breaks_at:
                 raise Broke("The connection broke.")
             yield split, [{"text": f"{self.text}{wanted.source.mirror} {split} {commit}"}]
 
-    def model(self, asked: Asked, pinned: str | None, folder: Path, tell: Tell) -> str:
-        self.asked.append((asked.name, pinned))
-        shutil.copytree(TINY, folder, dirs_exist_ok=True)
-        if asked.name == self.breaks_at:
-            raise Broke("The connection broke.")
-        for name, text in self.model_files.items():
-            (folder / name).write_text(self.text + text)
-        return f"hub:{asked.name}@{self.commit if pinned is None else pinned.rpartition('@')[2]}"
+    def model(self, asked: Asked, pinned: Locked | None, tell: Tell) -> tuple[str, Callable[[Path], None]]:
+        self.asked.append((asked.name, None if pinned is None else pinned.origin))
+
+        def write(folder: Path) -> None:
+            shutil.copytree(TINY, folder, dirs_exist_ok=True)
+            if asked.name == self.breaks_at:
+                raise Broke("The connection broke.")
+            for name, text in self.model_files.items():
+                (folder / name).write_text(self.text + text)
+
+        return f"hub:{asked.name}@{self.commit if pinned is None else pinned.commit}", write
 
 
 def suite(*tasks: Any, models: tuple[Any, ...] = ("tiny",), **fields: Any) -> Suite:
@@ -75,10 +78,8 @@ def suite(*tasks: Any, models: tuple[Any, ...] = ("tiny",), **fields: Any) -> Su
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Every file of a mirror, hidden ones and the lock too, but for the one that says who fills it."""
-    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    assert found.pop(CLAIM, b"") == b""
-    return found
+    """Every file of a mirror, hidden ones and the lock too."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def names_of(root: Path) -> set[str]:
@@ -155,10 +156,25 @@ def test_a_break_leaves_nothing_of_a_model_where_runs_look_for_it(tmp_path: Path
     assert read_lock(tmp_path) == Lock()
     assert not (tmp_path / "models").exists()
     # What came already is kept for the next call, and away from where runs look.
-    assert {name.partition("/")[0] for name in names_of(tmp_path)} == {".owner--small"}
+    assert {name.partition("/")[0] for name in names_of(tmp_path)} == {f".owner--small@{'a' * 40}"}
     place.breaks_at = None
+    # The next call is of another commit, and nothing of the first one gets into it.
+    (tmp_path / f".owner--small@{'a' * 40}" / "old.json").write_text("{}")
+    place.commit = "b" * 40
     fetch(suite("toy_mood", models=(MODEL,)), tmp_path, place)
+    assert not (tmp_path / "models/owner--small/old.json").exists()
     assert {name.rpartition("/")[0] for name in names_of(tmp_path)} == {"models/owner--small"}
+
+
+def test_what_a_killed_call_was_writing_is_no_part_of_a_model(tmp_path: Path) -> None:
+    left = tmp_path / f".owner--small@{'a' * 40}" / "tmpabc"
+    left.mkdir(parents=True)
+    (left / "half.gguf").write_text("half")
+    fetch(suite("toy_mood", models=(MODEL,)), tmp_path, Invented())
+    assert {path.name for path in (tmp_path / "models/owner--small").iterdir()} == {
+        "notes.txt",
+        *(path.name for path in TINY.iterdir()),
+    }
 
 
 @pytest.mark.parametrize("asked", [suite("sst2"), suite("toy_mood", models=(MODEL,))])
@@ -168,7 +184,7 @@ def test_an_end_between_lock_and_files_is_mended(tmp_path: Path, asked: Suite, *
     place = Invented()
     if update:
         fetch(asked, tmp_path, place)
-        place.commit, place.text = "b" * 40, "newer "
+        place.commit, place.text, place.model_files = "b" * 40, "newer ", {"other.txt": "newer"}
 
     def written_and_gone(root: Path, lock: Lock) -> None:
         write_lock(root, lock)
@@ -226,6 +242,36 @@ def test_files_that_nobody_fetched_are_never_written_over(tmp_path: Path, path: 
     assert own.read_bytes() != b"mine"
 
 
+def test_rows_of_ones_own_are_not_hidden_by_fetched_ones(tmp_path: Path) -> None:
+    own = tmp_path / "sst2/train.jsonl"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(DataProblem, match=f"{own} was not fetched"):
+        fetch(suite("sst2"), tmp_path, Invented())
+    assert names_of(tmp_path) == {"sst2/train.jsonl"}
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_ones_own_files_beside_a_model_are_not_removed(tmp_path: Path, *, update: bool) -> None:
+    asked, folder = suite("toy_mood", models=(MODEL,)), tmp_path / "models/owner--small"
+    fetch(asked, tmp_path, Invented())
+    (folder / "notes.txt").unlink()
+    (folder / "mine.md").write_text("mine")
+    with pytest.raises(DataProblem, match=f"{folder / 'mine.md'} was not fetched"):
+        fetch(asked, tmp_path, Invented(), update=update)
+    assert (folder / "mine.md").read_text() == "mine"
+    (folder / "mine.md").unlink()
+    assert [one.was_there for one in fetch(asked, tmp_path, Invented(), update=update)] == [False]
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + "/b", "a\0/b"])
+def test_a_name_that_is_no_path_is_one_sentence(tmp_path: Path, name: str) -> None:
+    for place in (Hub(), Packages(tmp_path / "wheels")):
+        with pytest.raises(UsageError, match=r"is not the id of a model|Unknown model in packages"):
+            fetch(suite("toy_mood", models=(name,)), tmp_path / "mirror", place)
+    assert not (tmp_path / "mirror").exists()
+
+
 def test_what_was_damaged_or_removed_is_fetched_again_at_its_commit(tmp_path: Path) -> None:
     place, asked = Invented(), suite("sst2", models=(MODEL,))
     fetch(asked, tmp_path, place)
@@ -279,7 +325,7 @@ def test_other_content_of_the_same_commit_is_refused(tmp_path: Path, changed: di
         fetch(asked, one, Invented(**changed))
     after = {path: data for path, data in files_of(one).items() if not path.startswith(".")}
     assert after.items() >= {path: data for path, data in before.items() if path.startswith("models")}.items()
-    assert after[LOCK] == before[LOCK] or set(read_lock(one).datasets) == {"sst2"}
+    assert after[LOCK] == before[LOCK]
     # Who looked into it takes what is there now.
     fetch(asked, one, Invented(**changed), update=True)
     assert [item.was_there for item in fetch(asked, one, Invented(**changed))] == [True, True]
@@ -461,9 +507,10 @@ def test_what_came_from_another_place_is_not_replaced_unasked(tmp_path: Path) ->
     (tmp_path / "boolq/train.jsonl.gz").unlink()
     packages = Packages(tmp_path / "wheels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
+        patch.setattr(fetching._places, "download", lambda *_: pytest.fail("something was downloaded"))
         with pytest.raises(DataProblem, match=f"names hub:.*, and this would be package:{OLMO.name}"):
-            fetch(suite("boolq"), tmp_path, packages)
+            fetch(suite("piqa", "boolq"), tmp_path, packages)
+        patch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
         assert read_lock(tmp_path) == Lock.parse(json.loads(here[LOCK]), "the lock before")
         assert fetch(suite("boolq"), tmp_path, packages, update=True)[0].origin.startswith("package:")
 
@@ -476,15 +523,23 @@ def test_packages_fill_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     root = tmp_path / "mirror"
     found = fetch(suite("boolq", "piqa"), root, Packages(tmp_path / "wheels"))
     assert [one.origin for one in found] == [f"package:{OLMO.name} {OLMO.version}/{name}" for name in ("boolq", "piqa")]
-    source = HubDataset("", None, mirror="boolq")
+    source = HubDataset("aps/super_glue", "boolq", mirror="boolq")
     assert source.rows("test", str(root), source.identity(str(root))) == wheels.ROWS["boolq"]
 
 
 @pytest.mark.parametrize(
     ("asked", "words", "fix"),
     [
-        (suite("sst2"), "No package holds validation of sst2", "boolq, openbookqa, piqa, siqa, winogrande"),
-        (suite({"use": "mrpc", "test": "test"}), "No package holds validation, test of mrpc", "the rest is on the hub"),
+        (
+            suite("sst2"),
+            "No package holds train, validation of nyu-mll/glue/sst2",
+            "aps/super_glue/boolq, allenai/openbookqa",
+        ),
+        (
+            suite({"use": "mrpc", "test": "test"}),
+            "No package holds train, validation, test of",
+            "the rest is on the hub",
+        ),
         (suite("boolq", models=(MODEL,)), f"Unknown model in packages '{MODEL}'", PACKAGED_MODEL),
         (suite("toy_mood", models=("SmolLM2-135M-Instruct",)), "Unknown model", f"Did you mean '{PACKAGED_MODEL}'"),
         (suite("toy_mood", models=({"use": PACKAGED_MODEL, "revision": "main"},)), "has no revisions", "Leave"),
@@ -500,11 +555,96 @@ def test_what_packages_do_not_hold_is_one_sentence(
     assert not (tmp_path / "mirror").exists()
 
 
+HUB_TASK = """
+hub: {%s}
+instruction: Well?
+body: "{text}"
+target: "{text}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("hub", "words"),
+    [
+        ("id: mine/piqa", "No package holds train, validation of mine/piqa/default"),
+        ("id: ybisk/piqa", "No package holds train, validation of ybisk/piqa/default"),
+        ("id: ybisk/piqa, subset: plain_text, revision: v7", "ybisk/piqa has no revisions in packages"),
+        ("id: ybisk/piqa, subset: plain_text, train: validation", "holds validation, validation of ybisk/piqa"),
+        ("id: ybisk/piqa, subset: plain_text, test: test", "No package holds train, test of ybisk/piqa/plain_text"),
+    ],
+)
+def test_rows_of_packages_are_those_of_one_data_set(tmp_path: Path, hub: str, words: str) -> None:
+    """Whatever the folder of a task is called."""
+    mine, root = tmp_path / "mine.yaml", tmp_path / "mirror"
+    mine.write_text(HUB_TASK % hub)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetching._places, "download", lambda *_: pytest.fail("something was downloaded"))
+        with pytest.raises(DataProblem, match=words):
+            fetch(suite(str(mine)), root, Packages(tmp_path / "wheels"))
+        # Nor is what the folder holds already taken for them.
+        patch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
+        fetch(suite("piqa"), root, Packages(tmp_path / "wheels"))
+    source = registry.load("tasks", str(mine)).value.source
+    with pytest.raises(DataProblem, match=r"holds ybisk|The mirror holds piqa|holds the split"):
+        source.identity(str(root))
+
+
+def test_rows_of_packages_go_into_the_folder_of_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching._places, "download", lambda *_: wheels.olmo(tmp_path / "wheels"))
+    (tmp_path / "mine.yaml").write_text(HUB_TASK % "id: ybisk/piqa, subset: plain_text, mirror: other")
+    (found,) = fetch(suite(str(tmp_path / "mine.yaml")), tmp_path, Packages(tmp_path / "wheels"))
+    assert (found.name, found.origin) == ("other", f"package:{OLMO.name} {OLMO.version}/piqa")
+    source = HubDataset("ybisk/piqa", "plain_text", mirror="other")
+    assert source.rows("test", str(tmp_path), found.origin) == wheels.ROWS["piqa"]
+
+
+def test_each_packaged_data_set_is_that_of_the_task_of_ours() -> None:
+    names = {name: registry.load("tasks", name).value.source.origins[0].name for name in PACKAGED}
+    assert names == PACKAGED
+    assert fetching.packages._OLMO.keys() == PACKAGED.keys()
+
+
+def test_other_splits_of_the_hub_are_other_rows(tmp_path: Path) -> None:
+    """A task file that was edited after its rows were fetched."""
+
+    class Named(Invented):
+        def splits(self, wanted: Wanted, commit: str) -> Splits:
+            yield "train", [{"text": wanted.source.train}]
+            for split, source in wanted.tests.items():
+                yield split, [{"text": source.test}]
+
+    def task(train: str, test: str) -> str:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text(HUB_TASK % f"id: owner/tickets, train: {train}, test: {test}")
+        return str(mine)
+
+    def rows(name: str) -> list[str]:
+        source = registry.load("tasks", name).value.source
+        identity = source.identity(str(root))
+        return [str(source.rows(split, str(root), identity)[0]["text"]) for split in ("train", "test")]
+
+    root = tmp_path / "mirror"
+    fetch(suite(task("all", "dev")), root, Named())
+    assert rows(task("all", "dev")) == ["all", "dev"]
+    assert [one.was_there for one in fetch(suite(task("all", "dev")), root, Named())] == [True]
+    for edited, held in ((("all", "test"), "dev"), (("train", "dev"), "all"), (("train", "validation"), "all")):
+        for wrong in (lambda name: fetch(suite(name), root, Named()), rows):
+            with pytest.raises(DataProblem, match=f"holds the split '{held}' of owner/tickets/default, not") as caught:
+                wrong(task(*edited))
+            assert "--update" in caught.value.fix
+        fetch(suite(task(*edited)), root, Named(), update=True)
+        assert rows(task(*edited)) == [*edited]
+        fetch(suite(task("all", "dev")), root, Named(), update=True)
+    # A lock that does not say it is one of the usual names.
+    fetch(suite(task("train", "validation")), root, Named(), update=True)
+    assert '"split"' not in (root / LOCK).read_text()
+
+
 def test_two_cannot_fill_one_mirror_at_once(tmp_path: Path) -> None:
     class Second(Invented):
         """While it gives the first data set, somebody else asks for another one."""
 
-        def splits(self, wanted: Wanted, commit: str) -> Iterator[tuple[str, list[Row]]]:
+        def splits(self, wanted: Wanted, commit: str) -> Splits:
             with pytest.raises(DataProblem, match=f"Another fetch is filling {tmp_path}"):
                 fetch(suite("rte"), tmp_path, Invented())
             fetch(suite("rte"), tmp_path / "elsewhere", Invented())
@@ -513,11 +653,81 @@ def test_two_cannot_fill_one_mirror_at_once(tmp_path: Path) -> None:
     fetch(suite("sst2"), tmp_path, Second())
     fetch(suite("rte"), tmp_path, Invented())
     assert set(read_lock(tmp_path).datasets) == {"sst2", "rte"}
+    assert not (tmp_path / CLAIM).exists()
+
+
+def test_the_claim_of_somebody_that_has_ended_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one ends, and a third one begins, just between opening the claim and locking it."""
+
+    def ended(file: IO[bytes], *, wait: bool) -> bool:
+        (tmp_path / CLAIM).unlink()
+        return True
+
+    def begun(file: IO[bytes], *, wait: bool) -> bool:
+        (tmp_path / CLAIM).rename(tmp_path / "old")
+        (tmp_path / CLAIM).touch()
+        return True
+
+    for between in (ended, begun):
+        monkeypatch.setattr(_mirrored, "lock_file", between)
+        with pytest.raises(DataProblem, match="Another fetch is filling"):
+            fetch(suite("rte"), tmp_path, Invented())
+    assert (tmp_path / CLAIM).exists()
+    monkeypatch.undo()
+    # What a call that was killed left behind is in nobody's way.
+    fetch(suite("rte"), tmp_path, Invented())
+
+
+def test_what_came_meanwhile_is_neither_lost_nor_fetched_again(tmp_path: Path) -> None:
+    class Second(Invented):
+        """Somebody else is faster."""
+
+        def check(self, data_sets: Iterable[Wanted], models: Iterable[Asked], lock: Lock) -> None:
+            fetch(suite("sst2", "rte"), tmp_path, Invented())
+
+    second = Second()
+    assert [one.was_there for one in fetch(suite("sst2", "cola"), tmp_path, second)] == [True, False]
+    assert second.asked == [("cola", None)]
+    assert set(read_lock(tmp_path).datasets) == {"sst2", "rte", "cola"}
+
+
+def test_what_is_there_is_told_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = suite("sst2", models=(MODEL,))
+    fetch(asked, tmp_path, Invented())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+    assert [one.was_there for one in fetch(asked, tmp_path, Invented())] == [True, True]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))} == before
+    # A call that fetches something does write, so that the times would tell.
+    fetch(suite("rte"), tmp_path, Invented())
+    assert tmp_path.stat().st_mtime_ns != before[tmp_path]
+
+
+def test_a_place_is_asked_only_for_what_is_missing(tmp_path: Path) -> None:
+    fetch(suite("sst2"), tmp_path, Invented())
+    found = fetch(suite("sst2"), tmp_path, Packages(tmp_path / "wheels"))
+    assert [one.was_there for one in found] == [True]
+    with pytest.raises(DataProblem, match="No package holds"):
+        fetch(suite("sst2"), tmp_path, Packages(tmp_path / "wheels"), update=True)
+
+
+def test_a_folder_is_made_when_something_comes(tmp_path: Path) -> None:
+    class Unreachable(Invented):
+        def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
+            raise Broke("Nobody answers.")
+
+    with pytest.raises(Broke):
+        fetch(suite("sst2"), tmp_path / "mirror", Unreachable())
+    assert not (tmp_path / "mirror").exists()
+    # One that was there stays, empty as it is.
+    (tmp_path / "mirror").mkdir()
+    with pytest.raises(Broke):
+        fetch(suite("sst2"), tmp_path / "mirror", Unreachable())
+    assert list((tmp_path / "mirror").iterdir()) == []
 
 
 def test_a_wheel_is_announced_only_when_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = wheels.olmo(tmp_path / "wheels")
-    monkeypatch.setattr(fetching._places, "OLMO", OLMO._replace(sha256=fetching.packages._sha256(path)))
+    monkeypatch.setattr(fetching._places, "OLMO", OLMO._replace(sha256=checksum(path)))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     told: list[str] = []
     fetch(suite("boolq"), tmp_path / "mirror", Packages(tmp_path / "wheels"), tell=told.append)
@@ -531,7 +741,7 @@ def test_a_wheel_is_announced_only_when_it_is_fetched(tmp_path: Path, monkeypatc
 # ---- folders that cannot be written --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("in_the_way", ["mirror", "mirror/sst2", "mirror/models", "mirror/.owner--small"])
+@pytest.mark.parametrize("in_the_way", ["mirror", "mirror/sst2", "mirror/models", f"mirror/.owner--small@{'a' * 40}"])
 def test_a_file_in_the_way_is_one_sentence(tmp_path: Path, in_the_way: str) -> None:
     file = tmp_path / in_the_way
     file.parent.mkdir(exist_ok=True)

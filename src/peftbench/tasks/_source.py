@@ -18,6 +18,7 @@ from peftbench.errors import DataProblem, UnknownName, first_line
 from peftbench.mirror import Locked, read_lock, verify
 from peftbench.tasks._files import read_rows
 from peftbench.tasks._hub_rows import parquet_rows, subset_rows
+from peftbench.tasks._pattern import pattern
 from peftbench.tasks._task import PlacedRow, Row, Source, Split
 
 # The branch on which the hub keeps every data set as Parquet files, whatever its own branch holds.
@@ -86,9 +87,11 @@ class HubDataset(Source):
     train_is_test: bool = False
 
     def __post_init__(self) -> None:
-        """An origin names one split to be evaluated on."""
+        """An origin names one split to be evaluated on, and a file of the mirror holds one split."""
         if self.others and self.instead:
             raise ValueError(f"{self.id} has `instead`, so it cannot have `others`")
+        if taken := {"train", self.mirror_test} & set(self.others):
+            raise ValueError(f"{self.id}: another split has the file {min(taken)} in a mirror, so `others` cannot")
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -105,7 +108,8 @@ class HubDataset(Source):
             return self
         if split not in self.others:
             raise UnknownName("split", split, [self.test, *self.others], f"the data set {self.id}")
-        return replace(self, test=split, mirror_test=split)
+        others = tuple(other for other in self.others if other != split)
+        return replace(self, test=split, mirror_test=split, others=others)
 
     def absent(self, data_root: str | None) -> str | None:
         """Why there are no rows to be evaluated on, None when there are, or when only the hub knows."""
@@ -135,15 +139,25 @@ class HubDataset(Source):
         """Hold what a lock says of a folder against what the rows are on the hub.
 
         Raises:
-            DataProblem: the folder holds another data set of the hub, or another revision.
+            DataProblem: the folder holds another data set of the hub, other splits of it, or another revision.
         """
-        name = locked.origin.removeprefix("hub:").rpartition("@")[0]
-        if locked.commit and name not in {origin.name for origin in self.origins}:
-            raise DataProblem(
-                f"{folder} holds {name}, and not {self.origins[0].name}.",
-                "Give the task another `mirror`, or name another folder.",
-            )
+        other = "Give the task another `mirror`, or name another folder."
+        splits = self.splits(locked)
+        if splits is None:
+            raise DataProblem(f"{folder} holds {locked.data_set}, and not {self.origins[0].name}.", other)
         locked.check_revision(self.mirror, self.revision)
+        for name, split in splits.items():
+            held = locked.split(f"{self.mirror}/{name}.jsonl.gz")
+            if held not in {None, split}:
+                raise DataProblem(
+                    f"{folder / name}.jsonl.gz holds the split {held!r} of {locked.data_set}, not {split!r}.",
+                    f"Fetch it anew (peftbench fetch --update). {other}",
+                )
+
+    def splits(self, locked: Locked) -> Mapping[str, str] | None:
+        """What the hub calls the splits in the files of a folder, by their names; None for another data set."""
+        origin = next((origin for origin in self.origins if origin.name == locked.data_set), None)
+        return None if origin is None else {"train": origin.train, self.mirror_test: origin.test}
 
     def rows(self, split: Split, data_root: str | None, identity: str) -> list[Row]:
         """All rows of a split.
@@ -163,9 +177,9 @@ class HubDataset(Source):
         if self.mirror_columns.keys() <= row.keys():
             return row
         try:
-            held = {name: "" if value is None else value for name, value in row.items()}
-            columns = {name: pattern.format_map(held).strip() for name, pattern in self.mirror_columns.items()}
-            return PlacedRow(columns, row.place)
+            return PlacedRow({name: pattern(text).fill(row) for name, text in self.mirror_columns.items()}, row.place)
+        except TypeError as error:
+            raise DataProblem(f"{row.place}: {error}.", "Check --data-root.") from None
         except KeyError as error:
             raise DataProblem(
                 f"{row.place} has no column {error}; it has: {', '.join(sorted(row))}.", "Check --data-root."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from peftbench.errors import DataProblem, InvalidSpec, nearest
+from peftbench.mirror import LOCK, MODELS
 from peftbench.spec import Entry, Settings, Value
 from peftbench.strict_yaml import read_yaml
 from peftbench.tasks._answer import NoAnswer
@@ -29,6 +31,8 @@ ASKED = ("instruction", "body", "question")
 PATTERNS = (*ASKED, "target", "group")
 # The specimen is looked for among the first rows, however long the file.
 FIRST = 1000
+# One part of a path on every system, and not a hidden one.
+_FOLDER = re.compile(r"\w([\w .-]{0,98}[\w-])?")
 # Labels that a sentence names.
 _LISTED = 8
 
@@ -232,7 +236,7 @@ def _source(asked: TaskFile, ask: Ask, path: Path) -> tuple[Source, dict[str, Se
     if asked.hub is not None:
         if asked.train is not None or asked.test is not None or asked.id is not None:
             raise InvalidSpec(f"{where} has both hub and files.", "Keep `hub`, or `train`, `test` and `id`.")
-        hub = asked.hub.model_dump() | {"mirror": asked.hub.mirror or asked.hub.id.rpartition("/")[2]}
+        hub = asked.hub.model_dump() | {"mirror": _mirror(asked.hub, where)}
         return HubDataset(**hub), {f"{where}, specimen": asked.specimen} if asked.specimen else {}
     if asked.train is None or asked.test is None:
         missing = "train" if asked.train is None else "test"
@@ -246,6 +250,17 @@ def _source(asked: TaskFile, ask: Ask, path: Path) -> tuple[Source, dict[str, Se
     if train.resolve() == test.resolve():
         raise InvalidSpec(f"{where}: train and test are one file.", "Hold out a share of it: test: 0.2")
     return Files(train, test, asked.id), {str(file): _first(file) for file in (train, test)}
+
+
+def _mirror(hub: HubFile, where: str) -> str:
+    """The folder of the rows in a mirror, which lies right inside of it and holds nothing else."""
+    name = hub.id.rpartition("/")[2] if hub.mirror is None else hub.mirror
+    if not _FOLDER.fullmatch(name) or name.lower() in {MODELS, LOCK}:
+        raise InvalidSpec(
+            f"{where}: {name!r} cannot be the folder of a mirror.",
+            "Write one plain name: hub: {id: OWNER/NAME, mirror: NAME}",
+        )
+    return name
 
 
 _HOW = {
