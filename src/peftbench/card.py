@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice, product
+from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from peftbench import registry
@@ -15,7 +16,7 @@ from peftbench.errors import DataProblem, MissingExtra
 from peftbench.models._chat import Chat, Message
 from peftbench.models._facts import find
 from peftbench.models._tokenizer import chat_of
-from peftbench.near_duplicates import JACCARD, WORDS, similar_pairs
+from peftbench.near_duplicates import JACCARD, WORDS, closest_before
 from peftbench.registry import Member
 from peftbench.spec import Value
 from peftbench.tasks._source import Files, Generated, HubDataset
@@ -128,6 +129,7 @@ class TaskCard(Value):
     missing: str = ""
     near_words: int = Field(default=WORDS, description="words of a shingle")
     near_jaccard: float = Field(default=JACCARD, description="questions are near from here on")
+    near_complete: bool = Field(default=True, description="false where so many are alike that not all were compared")
 
 
 def task_card(task: str, data_root: str | None = None, model: str | None = None) -> TaskCard:
@@ -199,7 +201,7 @@ def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | Non
     """The parts of a card that rows tell."""
     asked = {split: items(task, enumerate(rows[split]), split) for split in SPLITS}
     classes = _classes([*asked["train"], *asked["test"]])
-    near = _near_pairs(asked)
+    near, complete = _near(asked)
     splits = {
         split: SplitCard(
             rows=len(rows[split]),
@@ -213,7 +215,8 @@ def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | Non
         )
         for split in SPLITS
     }
-    return {"splits": splits, "overlap": _overlap(asked["train"], asked["test"], near["train", "test"])}
+    overlap = _overlap(asked["train"], asked["test"], near["train", "test"])
+    return {"splits": splits, "overlap": overlap, "near_complete": complete}
 
 
 # ---- answers and lengths -------------------------------------------------------------------------------------------
@@ -262,33 +265,43 @@ def _text(item: Item) -> str:
     return _message(item.example).text
 
 
-class _Near(NamedTuple):
-    """Two questions that are alike, the one that comes first in the data before the other, and their Jaccard index."""
+class _Pair(NamedTuple):
+    """A question, the one that is most like it of those that come before it, and their Jaccard index."""
 
     before: Item
     after: Item
     jaccard: float
 
 
-def _near_pairs(asked: Mapping[Split, Sequence[Item]]) -> dict[tuple[Split, Split], list[_Near]]:
+# By the text of the later question.
+_Near = Mapping[str, _Pair]
+
+
+def _near(asked: Mapping[Split, Sequence[Item]]) -> tuple[dict[tuple[Split, Split], dict[str, _Pair]], bool]:
     """Questions of different groups that are alike, by their splits, train before test; each text once a split.
 
-    The instruction does not count: it is the same everywhere.
+    The instruction does not count: it is the same everywhere. And whether none may be missing.
     """
     first: dict[tuple[Split, str], Item] = {}
     for split in SPLITS:
         for item in asked[split]:
             first.setdefault((split, _text(item)), item)
-    split_of, found = [split for split, _ in first], list(first.values())
+    keys, found = list(first), list(first.values())
     numbers = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in found))}
-    texts = [f"{item.example.body}\n{item.example.question}" for item in found]
-    near: dict[tuple[Split, Split], list[_Near]] = {pair: [] for pair in product(SPLITS, SPLITS)}
-    for one, other, jaccard in similar_pairs(texts, groups=[numbers[item.group] for item in found]):
-        near[split_of[one], split_of[other]].append(_Near(found[one], found[other], jaccard))
-    return near
+    closest = closest_before(
+        [f"{item.example.body}\n{item.example.question}" for item in found],
+        groups=[numbers[item.group] for item in found],
+        sides=[SPLITS.index(split) for split, _ in keys],
+    )
+    near: dict[tuple[Split, Split], dict[str, _Pair]] = {pair: {} for pair in product(SPLITS, SPLITS)}
+    for side, place in np.argwhere(closest.place >= 0).tolist():
+        split, text = keys[place]
+        before, share = found[closest.place[side, place]], float(closest.jaccard[side, place])
+        near[SPLITS[side], split][text] = _Pair(before, found[place], share)
+    return near, closest.complete
 
 
-def _within(asked: Sequence[Item], near: Sequence[_Near]) -> Repeats:
+def _within(asked: Sequence[Item], near: _Near) -> Repeats:
     """What a split repeats of itself."""
     known: dict[str, set[str]] = {}
     exact = other = 0
@@ -297,19 +310,16 @@ def _within(asked: Sequence[Item], near: Sequence[_Near]) -> Repeats:
         exact += bool(before)
         other += bool(before) and before.isdisjoint(item.references)
         before.update(item.references)
-    return Repeats(exact=exact, other_answer=other, near=len({_text(pair.after) for pair in near}))
+    return Repeats(exact=exact, other_answer=other, near=len(near))
 
 
-def _overlap(train: Sequence[Item], test: Sequence[Item], near: Sequence[_Near]) -> Overlap:
+def _overlap(train: Sequence[Item], test: Sequence[Item], near: _Near) -> Overlap:
     """What test repeats of train."""
     known: dict[str, set[str]] = {}
     for item in train:
         known.setdefault(_text(item), set()).update(item.references)
     exact = [item for item in test if _text(item) in known]
-    closest: dict[str, _Near] = {}
-    for pair in sorted(near, key=lambda pair: -pair.jaccard):
-        if _text(pair.after) not in known:
-            closest.setdefault(_text(pair.after), pair)
+    closest = {text: pair for text, pair in near.items() if text not in known}
     groups = {item.group for item in train} & {item.group for item in test}
     return Overlap(
         repeats=Repeats(
@@ -321,6 +331,6 @@ def _overlap(train: Sequence[Item], test: Sequence[Item], near: Sequence[_Near])
         grouped=sum(item.group in groups for item in test),
         pairs=tuple(
             NearPair(test=pair.after.id, train=pair.before.id, jaccard=pair.jaccard)
-            for pair in islice(closest.values(), _NAMED)
+            for pair in sorted(closest.values(), key=lambda pair: -pair.jaccard)[:_NAMED]
         ),
     )

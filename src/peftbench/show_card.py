@@ -85,6 +85,8 @@ def _meaning(card: TaskCard, overlap: Overlap) -> list[Text]:
     """What the words of the table mean, and where to look."""
     what = f"runs of {card.near_words} words, case and punctuation aside"
     notes = [f"Nearly so: with a Jaccard index of {card.near_jaccard:g} or more over {what}."]
+    if not card.near_complete:
+        notes += ["So many are alike that not all were compared: there may be more of them."]
     if _has_groups(card.splits):
         notes += ["Rows of one group share a passage or another text, and are not compared."]
     closest = ", ".join(f"{pair.test} and {pair.train} ({pair.jaccard:.2f})" for pair in overlap.pairs)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftbench import card as cards
-from peftbench import hub, registry
+from peftbench import hub, near_duplicates, registry
 from peftbench.card import Percentiles, Repeats, TaskCard, task_card
 from peftbench.errors import DataProblem, MissingExtra, ModelProblem
 
@@ -100,9 +100,21 @@ def test_each_question_that_is_near_counts_once(tmp_path: Path) -> None:
     assert card.splits["train"].repeats.near == 2
     assert card.splits["test"].repeats == Repeats(exact=1, other_answer=0, near=3)
     assert card.overlap.repeats == Repeats(exact=0, other_answer=0, near=5)
-    named = [(pair.test, pair.train) for pair in card.overlap.pairs]
-    assert named == [("test/4", "train/2"), ("test/0", "train/0"), ("test/2", "train/0")]
+    assert [pair.test for pair in card.overlap.pairs] == ["test/4", "test/0", "test/2"]
+    # The last three of train are equally close to the others.
+    assert card.overlap.pairs[0].train == "train/2"
     assert card.splits["train"].answers == {"positive": 3}
+
+
+def test_where_too_many_are_alike_the_card_says_that_there_may_be_more(
+    reviews: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert task_card("sst2", reviews).near_complete
+    monkeypatch.setattr(near_duplicates, "_WORK", -1)
+    card = task_card("sst2", reviews)
+    assert not card.near_complete
+    assert card.overlap is not None
+    assert (card.overlap.repeats.exact, card.overlap.repeats.near) == (2, 0)
 
 
 def test_rows_of_one_passage_are_a_group_and_not_compared(tmp_path: Path) -> None:

@@ -209,6 +209,12 @@ def test_what_is_not_there_is_not_spoken_of() -> None:
         assert word not in text.replace("Boats 2021", "")
 
 
+def test_a_search_that_ended_early_is_told() -> None:
+    said = "So many are alike that not all were compared: there may be more of them."
+    assert said not in printed(full(), 120)
+    assert said in printed(full(near_complete=False), 120)
+
+
 def test_groups_and_hidden_answers_are_told_where_there_are_some() -> None:
     passages = split_card(groups=40, hidden=17)
     overlap = Overlap(repeats=Repeats(exact=0, other_answer=0, near=0), groups=4, grouped=111, pairs=())
