@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice, product
+from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from peftbench import registry
@@ -15,11 +17,10 @@ from peftbench.errors import DataProblem, MissingExtra
 from peftbench.models._chat import Chat, Message
 from peftbench.models._facts import find
 from peftbench.models._tokenizer import chat_of
-from peftbench.near_duplicates import JACCARD, WORDS, similar_pairs
+from peftbench.near_duplicates import JACCARD, WORDS, closest_before
 from peftbench.registry import Member
 from peftbench.spec import Value
-from peftbench.tasks._source import Files, Generated, HubDataset
-from peftbench.tasks._task import Example, Item, Row, Source, Split, Task, items, sample
+from peftbench.tasks._task import Example, Item, PlacedRow, Row, Source, Split, Task, items, sample
 
 SPLITS: tuple[Split, Split] = ("train", "test")
 # Answers are classes when there are at most so many, and twice as many questions.
@@ -31,12 +32,13 @@ _NO_LIMIT = 1 << 40
 
 
 class Origin(Value):
-    """Where rows come from: a data set of the hub, files, a generator. `mirror` is a folder below the data root."""
+    """Where rows come from: a data set of the hub, files, a generator; and what of it either split is."""
 
     place: str
     train: str
     test: str
-    mirror: str | None = None
+    mirror: str | None = Field(default=None, description="folder below a data root that may hold the rows")
+    read: str | None = Field(default=None, description="folder of the mirror that the rows here were read from")
 
 
 class Percentiles(Value):
@@ -99,8 +101,9 @@ class SplitCard(Value):
 
 
 class Specimen(Value):
-    """An invented row as a question, and its answer."""
+    """A row as a question, and its answer; `place` says which row it is, `Invented row 1` if we made it up."""
 
+    place: str
     prompt: str
     answer: str
 
@@ -121,6 +124,7 @@ class TaskCard(Value):
     published: tuple[str, ...]
     origin: Origin
     model: str | None = Field(description="whose tokens are counted; its chat template is in the prompts")
+    system: str | None = Field(default=None, description="what that template says before the question")
     specimens: tuple[Specimen, ...]
     data: str | None = Field(default=None, description="names the exact rows")
     splits: dict[str, SplitCard] = Field(default_factory=dict)
@@ -128,34 +132,35 @@ class TaskCard(Value):
     missing: str = ""
     near_words: int = Field(default=WORDS, description="words of a shingle")
     near_jaccard: float = Field(default=JACCARD, description="questions are near from here on")
+    near_complete: bool = Field(default=True, description="false where so many are alike that not all were compared")
 
 
 def task_card(task: str, data_root: str | None = None, model: str | None = None) -> TaskCard:
     """The card of a task by name or file; `model` (embedded, a folder or a hub id) is whose tokens are counted.
 
-    Rows come from the mirror in `data_root`, else from where the task takes them; when they cannot be had from there,
-    the card does without.
+    Rows come from the mirror in `data_root`, else from where the task takes them. Those of the hub need not be at
+    hand: the card does without.
 
     Raises:
-        UsageError: no such task or model, a broken row, or a data root without the rows.
+        UsageError: no such task or model, files or a data root without the rows, or a broken row.
     """
     member = registry.load("tasks", task)
     facts = None if model is None else find(model, None, data_root)
     chat = None if facts is None else chat_of(facts)
-    card = _without_rows(member, chat, None if facts is None else facts.name)
+    origin = _origin(member.value.source, data_root)
+    card = _without_rows(member, chat, origin, None if facts is None else facts.name)
     source: Source = member.value.source
     try:
         data = source.identity(data_root)
         rows = {split: source.rows(split, data_root, data) for split in SPLITS}
     except (DataProblem, MissingExtra) as error:
-        if data_root is not None:
+        if data_root is not None or origin.mirror is None:
             raise
         return card.model_copy(update={"missing": str(error)})
-    origin = _origin(source, data_root)
-    return card.model_copy(update={"data": data, "origin": origin, **_over_rows(member.value, rows, chat)})
+    return card.model_copy(update={"data": data, **_over_rows(member.value, rows, chat)})
 
 
-def _without_rows(member: Member, chat: Chat | None, model: str | None) -> TaskCard:
+def _without_rows(member: Member, chat: Chat | None, origin: Origin, model: str | None) -> TaskCard:
     task: Task = member.value
     return TaskCard(
         name=member.name,
@@ -169,26 +174,35 @@ def _without_rows(member: Member, chat: Chat | None, model: str | None) -> TaskC
         chance=task.chance,
         metrics=tuple(metric.name for metric in task.metrics),
         published=tuple(metric.name for metric in task.published),
-        origin=_origin(task.source, None),
-        specimens=tuple(_specimen(task, row, chat) for row in task.specimen),
+        origin=origin,
+        specimens=_specimens(task, chat, "Row {} of the specimen" if member.plugin else "Invented row {}"),
         model=model,
+        system=None if chat is None else chat.system_message(),
     )
 
 
 def _origin(source: Source, data_root: str | None) -> Origin:
-    if isinstance(source, HubDataset):
-        subset = f", subset {source.subset}" if source.subset else ""
-        mark = "; what it trains on here are official test rows" if source.trains_on_test(data_root) else ""
-        return Origin(place=source.id + subset + mark, train=source.train, test=source.test, mirror=source.mirror)
-    if isinstance(source, Files):
-        return Origin(place="files", train=str(source.train), test=str(source.test))
-    place = "generated by the task" if isinstance(source, Generated) else type(source).__name__
-    return Origin(place=place, train="train", test="test")
+    found = source.described()
+    folder = None if data_root is None or found.mirror is None else str(Path(data_root) / found.mirror)
+    mark = ", which holds official test rows" if source.trains_on_test(data_root) else ""
+    return Origin(place=found.place, train=found.train + mark, test=found.test, mirror=found.mirror, read=folder)
 
 
-def _specimen(task: Task, row: Row, chat: Chat | None) -> Specimen:
-    message, answer = _message(task.ask(row)), task.ask(row).target
-    return Specimen(prompt=message.text if chat is None else chat.prompt(message), answer=answer)
+def _specimens(task: Task, chat: Chat | None, named: str) -> tuple[Specimen, ...]:
+    """The rows that show a task, less those whose answer is hidden."""
+    rows = [
+        row if isinstance(row, PlacedRow) else PlacedRow(row, named.format(number))
+        for number, row in enumerate(task.specimen, start=1)
+    ]
+    return tuple(
+        Specimen(
+            place=row.place,
+            prompt=_text(item) if chat is None else chat.prompt(_message(item.example)),
+            answer=item.example.target,
+        )
+        for number, row in enumerate(rows)
+        for item in items(task, [(number, row)], "train")
+    )
 
 
 def _message(example: Example) -> Message:
@@ -199,7 +213,7 @@ def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | Non
     """The parts of a card that rows tell."""
     asked = {split: items(task, enumerate(rows[split]), split) for split in SPLITS}
     classes = _classes([*asked["train"], *asked["test"]])
-    near = _near_pairs(asked)
+    near, complete = _near(asked)
     splits = {
         split: SplitCard(
             rows=len(rows[split]),
@@ -213,7 +227,8 @@ def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | Non
         )
         for split in SPLITS
     }
-    return {"splits": splits, "overlap": _overlap(asked["train"], asked["test"], near["train", "test"])}
+    overlap = _overlap(asked["train"], asked["test"], near["train", "test"])
+    return {"splits": splits, "overlap": overlap, "near_complete": complete}
 
 
 # ---- answers and lengths -------------------------------------------------------------------------------------------
@@ -262,33 +277,43 @@ def _text(item: Item) -> str:
     return _message(item.example).text
 
 
-class _Near(NamedTuple):
-    """Two questions that are alike, the one that comes first in the data before the other, and their Jaccard index."""
+class _Pair(NamedTuple):
+    """A question, the one that is most like it of those that come before it, and their Jaccard index."""
 
     before: Item
     after: Item
     jaccard: float
 
 
-def _near_pairs(asked: Mapping[Split, Sequence[Item]]) -> dict[tuple[Split, Split], list[_Near]]:
+# By the text of the later question.
+_Near = Mapping[str, _Pair]
+
+
+def _near(asked: Mapping[Split, Sequence[Item]]) -> tuple[dict[tuple[Split, Split], dict[str, _Pair]], bool]:
     """Questions of different groups that are alike, by their splits, train before test; each text once a split.
 
-    The instruction does not count: it is the same everywhere.
+    The instruction does not count: it is the same everywhere. And whether none may be missing.
     """
     first: dict[tuple[Split, str], Item] = {}
     for split in SPLITS:
         for item in asked[split]:
             first.setdefault((split, _text(item)), item)
-    split_of, found = [split for split, _ in first], list(first.values())
+    keys, found = list(first), list(first.values())
     numbers = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in found))}
-    texts = [f"{item.example.body}\n{item.example.question}" for item in found]
-    near: dict[tuple[Split, Split], list[_Near]] = {pair: [] for pair in product(SPLITS, SPLITS)}
-    for one, other, jaccard in similar_pairs(texts, groups=[numbers[item.group] for item in found]):
-        near[split_of[one], split_of[other]].append(_Near(found[one], found[other], jaccard))
-    return near
+    closest = closest_before(
+        [f"{item.example.body}\n{item.example.question}" for item in found],
+        groups=[numbers[item.group] for item in found],
+        sides=[SPLITS.index(split) for split, _ in keys],
+    )
+    near: dict[tuple[Split, Split], dict[str, _Pair]] = {pair: {} for pair in product(SPLITS, SPLITS)}
+    for side, place in np.argwhere(closest.place >= 0).tolist():
+        split, text = keys[place]
+        before, share = found[closest.place[side, place]], float(closest.jaccard[side, place])
+        near[SPLITS[side], split][text] = _Pair(before, found[place], share)
+    return near, closest.complete
 
 
-def _within(asked: Sequence[Item], near: Sequence[_Near]) -> Repeats:
+def _within(asked: Sequence[Item], near: _Near) -> Repeats:
     """What a split repeats of itself."""
     known: dict[str, set[str]] = {}
     exact = other = 0
@@ -297,19 +322,16 @@ def _within(asked: Sequence[Item], near: Sequence[_Near]) -> Repeats:
         exact += bool(before)
         other += bool(before) and before.isdisjoint(item.references)
         before.update(item.references)
-    return Repeats(exact=exact, other_answer=other, near=len({_text(pair.after) for pair in near}))
+    return Repeats(exact=exact, other_answer=other, near=len(near))
 
 
-def _overlap(train: Sequence[Item], test: Sequence[Item], near: Sequence[_Near]) -> Overlap:
+def _overlap(train: Sequence[Item], test: Sequence[Item], near: _Near) -> Overlap:
     """What test repeats of train."""
     known: dict[str, set[str]] = {}
     for item in train:
         known.setdefault(_text(item), set()).update(item.references)
     exact = [item for item in test if _text(item) in known]
-    closest: dict[str, _Near] = {}
-    for pair in sorted(near, key=lambda pair: -pair.jaccard):
-        if _text(pair.after) not in known:
-            closest.setdefault(_text(pair.after), pair)
+    closest = {text: pair for text, pair in near.items() if text not in known}
     groups = {item.group for item in train} & {item.group for item in test}
     return Overlap(
         repeats=Repeats(
@@ -321,6 +343,6 @@ def _overlap(train: Sequence[Item], test: Sequence[Item], near: Sequence[_Near])
         grouped=sum(item.group in groups for item in test),
         pairs=tuple(
             NearPair(test=pair.after.id, train=pair.before.id, jaccard=pair.jaccard)
-            for pair in islice(closest.values(), _NAMED)
+            for pair in sorted(closest.values(), key=lambda pair: -pair.jaccard)[:_NAMED]
         ),
     )

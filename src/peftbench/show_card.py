@@ -12,23 +12,38 @@ from rich.text import Text
 from peftbench.card import Lengths, Overlap, SplitCard, TaskCard
 from peftbench.report._format import line, listed, percent, plain, plural, whole
 
+# Characters of a long prompt or answer that are shown: what is asked often stands at the end.
+_BEGIN, _END = 1200, 600
+
 
 def card_view(card: TaskCard) -> RenderableType:
     """A card as a page, made for 80 columns. In fewer, texts are folded; no number is cut from 60 on."""
-    parts: list[RenderableType] = [Text(line(card.about), style="bold"), Text(""), _pairs(_facts(card))]
+    about: list[RenderableType] = [Text(line(card.about), style="bold"), Text("")] if card.about else []
+    parts = [*about, _pairs(_facts(card))]
     if card.overlap is None:
         parts += _section("Rows", Text(f"They cannot be had: {line(card.missing)}"))
     else:
         parts += _section("Rows", _rows(card.splits, card.overlap), *_meaning(card, card.overlap))
         parts += _section("Length", _lengths(card.splits), _note(_tokens(card)))
-    for number, specimen in enumerate(card.specimens, start=1):
-        shown = {"prompt": plain(specimen.prompt).rstrip("\n"), "answer": plain(specimen.answer)}
-        parts += _section(f"Invented row {number}", _pairs(shown))
+    for number, specimen in enumerate(card.specimens):
+        prompt = specimen.prompt
+        if card.system and number:
+            prompt = prompt.replace(card.system, "(the same system message)", 1)
+        shown = {"prompt": _shortened(plain(prompt).rstrip("\n")), "answer": _shortened(plain(specimen.answer))}
+        parts += _section(line(specimen.place), _pairs(shown))
     return Group(*parts)
 
 
 def _section(title: str, *bodies: RenderableType) -> list[RenderableType]:
     return [Text(""), Text(title, style="bold"), *(Padding(body, (0, 0, 0, 2), expand=False) for body in bodies)]
+
+
+def _shortened(text: str) -> str:
+    """A text that fills a screen at most: of a longer one its begin and its end."""
+    left_out = len(text) - _BEGIN - _END
+    if left_out <= 0:
+        return text
+    return f"{text[:_BEGIN]}\n({plural(left_out, 'character')} not shown)\n{text[-_END:]}"
 
 
 def _note(text: str) -> Text:
@@ -37,14 +52,18 @@ def _note(text: str) -> Text:
 
 def _facts(card: TaskCard) -> dict[str, str]:
     origin = card.origin
-    metrics = [f"{name} (by chance {percent(card.chance)})" if name == card.headline else name for name in card.metrics]
+    metrics = [
+        f"{name} (by chance {percent(card.chance)} %)" if name == card.headline else name for name in card.metrics
+    ]
     published = f"; the published benchmark counts {listed(list(card.published))}" if card.published else ""
-    mirror = f", or folder {origin.mirror} of a mirror" if origin.mirror else ""
+    mirror = origin.read or (f"folder {origin.mirror} below --data-root" if origin.mirror else "")
     facts = {
         "task": f"{card.name}, version {card.version}: {card.category}" + (f" ({card.group})" if card.group else ""),
         "metrics": listed(metrics) + published,
-        "source": origin.place + mirror,
-        "splits": f"train from {origin.train}, test from {origin.test}",
+        "source": origin.place,
+        "mirror": mirror,
+        "train": origin.train,
+        "test": origin.test,
         "data": card.data or "",
         "licence": card.licence,
         "citation": card.citation,
@@ -85,6 +104,8 @@ def _meaning(card: TaskCard, overlap: Overlap) -> list[Text]:
     """What the words of the table mean, and where to look."""
     what = f"runs of {card.near_words} words, case and punctuation aside"
     notes = [f"Nearly so: with a Jaccard index of {card.near_jaccard:g} or more over {what}."]
+    if not card.near_complete:
+        notes += ["So many are alike that not all were compared: there may be more of them."]
     if _has_groups(card.splits):
         notes += ["Rows of one group share a passage or another text, and are not compared."]
     closest = ", ".join(f"{pair.test} and {pair.train} ({pair.jaccard:.2f})" for pair in overlap.pairs)
@@ -111,7 +132,7 @@ def _lengths(splits: Mapping[str, SplitCard]) -> Table:
 def _tokens(card: TaskCard) -> str:
     """Whose tokens they are, and of how many questions."""
     if card.model is None:
-        return "Tokens are those of a model: --models MODEL"
+        return "Tokens are those of a model: --model MODEL"
     sampled = [
         f"{whole(split.tokens.questions)} of the {plural(split.questions, 'question')} of {name}"
         for name, split in card.splits.items()

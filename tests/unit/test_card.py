@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftbench import card as cards
-from peftbench import hub, registry
+from peftbench import hub, near_duplicates, registry
 from peftbench.card import Percentiles, Repeats, TaskCard, task_card
 from peftbench.errors import DataProblem, MissingExtra, ModelProblem
 
@@ -100,9 +101,21 @@ def test_each_question_that_is_near_counts_once(tmp_path: Path) -> None:
     assert card.splits["train"].repeats.near == 2
     assert card.splits["test"].repeats == Repeats(exact=1, other_answer=0, near=3)
     assert card.overlap.repeats == Repeats(exact=0, other_answer=0, near=5)
-    named = [(pair.test, pair.train) for pair in card.overlap.pairs]
-    assert named == [("test/4", "train/2"), ("test/0", "train/0"), ("test/2", "train/0")]
+    assert [pair.test for pair in card.overlap.pairs] == ["test/4", "test/0", "test/2"]
+    # The last three of train are equally close to the others.
+    assert card.overlap.pairs[0].train == "train/2"
     assert card.splits["train"].answers == {"positive": 3}
+
+
+def test_where_too_many_are_alike_the_card_says_that_there_may_be_more(
+    reviews: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert task_card("sst2", reviews).near_complete
+    monkeypatch.setattr(near_duplicates, "_WORK", -1)
+    card = task_card("sst2", reviews)
+    assert not card.near_complete
+    assert card.overlap is not None
+    assert (card.overlap.repeats.exact, card.overlap.repeats.near) == (2, 0)
 
 
 def test_rows_of_one_passage_are_a_group_and_not_compared(tmp_path: Path) -> None:
@@ -255,6 +268,7 @@ def test_without_rows_a_card_says_what_is_known(task: str, error: Exception, mon
         assert (card.splits, card.overlap, card.data) == ({}, None, None)
         assert card.missing == str(error)
         assert card.origin.mirror
+    assert [specimen.place for specimen in card.specimens] == ["Invented row 1", "Invented row 2"]
 
 
 def test_a_data_root_without_the_rows_is_an_error(tmp_path: Path) -> None:
@@ -283,6 +297,104 @@ def test_a_broken_row_is_an_error_and_no_missing_one(tmp_path: Path) -> None:
     card = task_card(str(tmp_path / "mine.py"))
     assert (card.name, card.origin.place, card.origin.test) == ("mine", "files", str(tmp_path / "b.jsonl"))
     assert card.splits["test"].questions == 1
+
+
+# What stands in the files of a task without code, and what the card says of it.
+LABELLED = """
+train: a.jsonl
+test: b.jsonl
+body: "{text}"
+target: "{label}"
+labels: {0: no, 1: yes}
+"""
+ONE = '{"text": "a", "label": 1}\n'
+BAD: dict[str, tuple[str, str, str]] = {
+    "truth value": (LABELLED, '{"text": "a", "label": true}', "a.jsonl, row 1: the label 'true' is not declared"),
+    "float": (LABELLED, '{"text": "a", "label": 1.0}', "a.jsonl, row 1: the label '1.0' is not declared"),
+    "list": (LABELLED, '{"text": ["a"], "label": 1}', "a.jsonl, row 1: the column 'text' holds a list"),
+    "infinite": (LABELLED, '{"text": 1e999, "label": 1}', "a.jsonl, row 1: the column 'text' holds inf"),
+    "no mark": (
+        LABELLED.replace("labels: {0: no, 1: yes}", 'answer: {use: number, after: "####"}'),
+        ONE,
+        "a.jsonl, row 1: the target '1' is no number that can be read",
+    ),
+    "column of the specimen": (
+        LABELLED + "specimen: [{txt: a, label: 1}]\n",
+        ONE,
+        "Row 1 of the specimen has no column 'text'; it has: label, txt. Did you mean 'txt'?",
+    ),
+    "label of the specimen": (
+        LABELLED + "specimen: [{text: a, label: 0}, {text: a, label: 7}]\n",
+        ONE,
+        "Row 2 of the specimen: the label '7' is not declared",
+    ),
+    "id twice": (LABELLED + "id: text\n", ONE + ONE, "a.jsonl, row 2 has the 'text' of row 1: 'a'."),
+    "wrong id": (LABELLED + "id: txt\n", ONE, "a.jsonl, row 1 has no column 'txt'"),
+    "later row": (LABELLED.replace("b.jsonl", "0.5"), 5 * ONE + '{"label": 1}', "a.jsonl, row 6 has no column 'text'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_own_rows_that_are_broken_are_a_sentence_with_their_place(case: str, tmp_path: Path) -> None:
+    task, rows, words = BAD[case]
+    (tmp_path / "mine.yaml").write_text(task)
+    (tmp_path / "a.jsonl").write_text(rows)
+    (tmp_path / "b.jsonl").write_text('{"text": "b", "label": 0}')
+    with pytest.raises(DataProblem) as raised:
+        task_card(str(tmp_path / "mine.yaml"))
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [b"\xff", timedelta(seconds=1)])
+def test_a_column_that_holds_no_text_is_a_sentence(value: object, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist([{"text": value, "label": 1}]), tmp_path / "a.parquet")
+    (tmp_path / "mine.yaml").write_text(LABELLED.replace("a.jsonl", "a.parquet"))
+    (tmp_path / "b.jsonl").write_text(ONE)
+    with pytest.raises(DataProblem, match=r"a.parquet, row 1: the column 'text' holds .*, which is no text"):
+        task_card(str(tmp_path / "mine.yaml"))
+
+
+def test_rows_that_are_all_hidden_have_a_card(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(LABELLED.replace("{0: no, 1: yes}", "{0: no, 1: yes, 2: null}"))
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 2}\n' * 3)
+    (tmp_path / "b.jsonl").write_text(ONE)
+    card = task_card(str(tmp_path / "mine.yaml"))
+    assert (card.splits["train"].hidden, card.splits["train"].questions, card.specimens) == (3, 0, ())
+
+
+def test_a_task_whose_ask_misses_a_column_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN + "TASK = dataclasses.replace(TASK, specimen=({'sentense': 'a'},))")
+    with pytest.raises(DataProblem, match=r"Row 1 of the specimen has no column 'sentence'.*mean 'sentense'"):
+        task_card(str(tmp_path / "mine.py"))
+
+
+def test_a_card_says_where_own_rows_come_from(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"text {number},{number % 2}\n" for number in range(40)))
+    (tmp_path / "mine.yaml").write_text(LABELLED.replace("a.jsonl", "a.csv").replace("b.jsonl", "0.25"))
+    card = task_card(str(tmp_path / "mine.yaml"))
+    origin = card.origin
+    assert (origin.place, origin.mirror, origin.read) == (str(tmp_path / "a.csv"), None, None)
+    assert (origin.train, origin.test) == ("about 75 % of it", "the other 25 %, told by its text")
+    assert [specimen.place for specimen in card.specimens] == [
+        f"{tmp_path / 'a.csv'}, row 1 (line 2)",
+        f"{tmp_path / 'a.csv'}, row 2 (line 3)",
+    ]
+    assert not any(specimen.place.startswith("Invented") for specimen in card.specimens)
+
+
+def test_a_card_says_which_mirror_was_read(reviews: str, tmp_path: Path) -> None:
+    wanted = ("nyu-mll/glue, subset sst2", "split train", "split validation", "sst2", str(Path(reviews) / "sst2"))
+    origin = task_card("sst2", reviews).origin
+    assert (origin.place, origin.train, origin.test, origin.mirror, origin.read) == wanted
+    (tmp_path / "other.yaml").write_text("rows_of: sst2\nprompt: sentence\nresponse: label\n")
+    assert task_card(str(tmp_path / "other.yaml"), reviews).origin == origin
+
+
+def test_what_a_model_is_told_first_is_known(reviews: str) -> None:
+    assert task_card("sst2", reviews, "tiny").system is None
 
 
 def test_a_tokenizer_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:

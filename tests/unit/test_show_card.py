@@ -9,6 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from typer.main import get_command
 
 from peftbench.card import (
     Lengths,
@@ -21,6 +22,7 @@ from peftbench.card import (
     SplitCard,
     TaskCard,
 )
+from peftbench.cli import app
 from peftbench.show_card import card_view
 
 LONG = "a whole sentence that is an answer of its own"
@@ -76,10 +78,12 @@ def drawn(**fields: object) -> TaskCard:
         "chance": 0.5,
         "metrics": ("accuracy", "macro_f1"),
         "published": ("f1",),
-        "origin": Origin(place="owner/ferries, subset late", train="train", test="validation", mirror="ferries"),
+        "origin": Origin(
+            place="owner/ferries, subset late", train="split train", test="split validation", mirror="ferries"
+        ),
         "data": "files:0123456789abcdef",
         "model": "tiny",
-        "specimens": (Specimen(prompt="Is it late?\nIt left at nine.", answer="yes"),),
+        "specimens": (Specimen(place="Invented row 1", prompt="Is it late?\nIt left at nine.", answer="yes"),),
     }
     return TaskCard.model_validate({**known, **fields})
 
@@ -151,10 +155,12 @@ Ferries: does the boat leave on time, whatever the weather and the season?
 (Brook and Lorne, 2021).
 
 task      ferry, version 3: classification (Boats)
-metrics   accuracy (by chance 50.0) and macro_f1; the published benchmark
+metrics   accuracy (by chance 50.0 %) and macro_f1; the published benchmark
           counts f1
-source    owner/ferries, subset late, or folder ferries of a mirror
-splits    train from train, test from validation
+source    owner/ferries, subset late
+mirror    folder ferries below --data-root
+train     split train
+test      split validation
 data      files:0123456789abcdef
 licence   CC-BY-4.0
 citation  Brook and Lorne. A Corpus of Ferries That Were Late, and of Some
@@ -204,9 +210,15 @@ def test_what_is_not_there_is_not_spoken_of() -> None:
     bare = split_card(answers=None, tokens=None)
     overlap = Overlap(repeats=Repeats(exact=0, other_answer=0, near=0), groups=0, grouped=0, pairs=())
     text = printed(drawn(splits={"train": bare, "test": bare}, overlap=overlap, model=None, published=(), group=""), 80)
-    assert "Tokens are those of a model: --models MODEL" in text
+    assert "Tokens are those of a model: --model MODEL" in text
     for word in ("answer yes", "published", "closest", "Boats"):
         assert word not in text.replace("Boats 2021", "")
+
+
+def test_a_search_that_ended_early_is_told() -> None:
+    said = "So many are alike that not all were compared: there may be more of them."
+    assert said not in printed(full(), 120)
+    assert said in printed(full(near_complete=False), 120)
 
 
 def test_groups_and_hidden_answers_are_told_where_there_are_some() -> None:
@@ -226,11 +238,57 @@ def test_without_rows_the_page_says_why_and_what_to_do() -> None:
     assert "It left at nine." in text
 
 
+def test_options_that_are_named_are_those_of_the_verb() -> None:
+    page = printed(drawn(data=None, missing="not here"), 80) + printed(full(model=None), 80)
+    named = set(re.findall(r"--[a-z-]+", page))
+    verb = get_command(app).commands["show"]  # type: ignore[attr-defined]
+    assert named == {"--model", "--data-root"}
+    assert named <= {name for option in verb.params for name in option.opts}
+
+
+def test_a_mirror_that_was_read_is_named_with_its_folder() -> None:
+    origin = Origin(
+        place="owner/ferries", train="split train", test="split late", mirror="ferries", read="here/ferries"
+    )
+    text = printed(full(origin=origin), 80)
+    assert "mirror    here/ferries\n" in "\n".join(line.rstrip() for line in text.splitlines())
+    assert "--data-root" not in text
+
+
+def test_own_rows_are_headed_by_where_they_stand_and_say_no_more_than_there_is() -> None:
+    origin = Origin(place="mine.csv", train="", test="")
+    specimen = Specimen(place="mine.csv, row 3", prompt="Is it late?", answer="no")
+    text = printed(full(origin=origin, specimens=(specimen,), about=""), 80)
+    assert "\nmine.csv, row 3\n" in text
+    assert "Invented" not in text
+    for word in ("mirror", "train  ", "test  "):
+        assert not re.search(f"^{word}", text, re.MULTILINE)
+    assert text.startswith("task")
+
+
+def test_what_a_template_says_first_is_shown_once() -> None:
+    rows = tuple(
+        Specimen(place=f"row {number}", prompt=f"<s>You are a ferry.<u>Late {number}?", answer="yes")
+        for number in (1, 2, 3)
+    )
+    text = printed(full(specimens=rows, system="You are a ferry."), 80)
+    assert text.count("You are a ferry.") == 1
+    assert "<s>(the same system message)<u>Late 3?" in text
+
+
+def test_a_long_row_fills_no_more_than_a_screen() -> None:
+    prompt = "a" * 5000 + "b" * 5000
+    text = printed(full(specimens=(Specimen(place="row 1", prompt=prompt, answer="yes"),)), 80)
+    assert "(8,200 characters not shown)" in text
+    assert (text.count("a" * 60), text.count("b" * 60)) == (1200 // 70 + 0, 600 // 70 + 0)
+    assert prompt[:1800] in printed(full(specimens=(Specimen(place="", prompt=prompt[:1800], answer=""),)), 4000)
+
+
 def test_foreign_text_is_shown_and_not_obeyed() -> None:
     nasty = "[bold]late[/bold] \x1b[31mred\x1b[0m"
-    card = drawn(citation=nasty, specimens=(Specimen(prompt=nasty, answer=nasty),), missing=nasty)
+    card = drawn(citation=nasty, specimens=(Specimen(place=nasty, prompt=nasty, answer=nasty),), missing=nasty)
     text = printed(card, 80)
-    assert text.count("[bold]late[/bold]") == 4
+    assert text.count("[bold]late[/bold]") == 5
     assert "\x1b" not in text
 
 

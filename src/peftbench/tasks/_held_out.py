@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peftbench.errors import DataProblem
 from peftbench.tasks._files import read_rows
-from peftbench.tasks._task import Row, Source, Split, refusal
+from peftbench.tasks._task import Described, Row, Source, Split, refusal
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,13 @@ class HeldOut(Source):
     share: float
     together: Callable[[Row], str] = field(repr=False)
     id: str | None = None
+
+    def described(self) -> Described:
+        """The file, and about how much of it either side is."""
+        percent = 100 * self.share
+        return Described(
+            str(self.file), f"about {100 - percent:g} % of it", f"the other {percent:g} %, told by its text"
+        )
 
     def identity(self, data_root: str | None) -> str:
         """`files:<hash>` of the content, wherever the file lies, and the share."""

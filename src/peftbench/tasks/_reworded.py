@@ -15,7 +15,7 @@ from peftbench.spec import Value
 from peftbench.tasks._by_name import usual_chance
 from peftbench.tasks._rehosted import INPUTS, PUBLISHED, Published
 from peftbench.tasks._source import HubDataset
-from peftbench.tasks._task import Example, PlacedRow, Row, Source, Split, Task, refusal
+from peftbench.tasks._task import Described, Example, PlacedRow, Row, Source, Split, Task, refusal
 
 # Raised when a text that is put together, or how answers are read, changes.
 VERSION = 1
@@ -58,6 +58,10 @@ class Reworded(Source):
         """The same rows evaluated on another split; UnknownName where there is none of that name."""
         self.base.with_test(split)
         return replace(self, test=split)
+
+    def described(self) -> Described:
+        """That of the rows; who else asks them in what words does not matter."""
+        return self._chosen.described()
 
     def identity(self, data_root: str | None) -> str:
         """That of the rows as they lie there."""

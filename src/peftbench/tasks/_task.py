@@ -38,6 +38,19 @@ class BadRow(ValueError):
         self.fix = fix
 
 
+@dataclass(frozen=True)
+class Described:
+    """A source in words: the place its rows come from, and what of it either split is, empty where that says nothing.
+
+    `mirror` is the folder below a data root that may hold them, for rows that have to be fetched otherwise.
+    """
+
+    place: str
+    train: str = ""
+    test: str = ""
+    mirror: str | None = None
+
+
 class Source(ABC):
     """Where the rows of a task come from."""
 
@@ -52,6 +65,10 @@ class Source(ABC):
     def with_test(self, split: str) -> Self:
         """The same source evaluated on another of its splits; UnknownName where there is none of that name."""
         raise UnknownName("split", split, ["test"], "this source")
+
+    def described(self) -> Described:
+        """The source in words, for people."""
+        return Described("a source of its own")
 
     def absent(self, data_root: str | None) -> str | None:
         """Why there are no rows to be evaluated on; None when there are, or when only the hub knows."""
