@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 STORE ?= results
 DATA ?= ../shared/data
 MODEL ?= ../shared/models/smollm2-135m-instruct-gguf
-# Two tests at a time, those that share a fixture in one process.
-PYTEST ?= -n 2 --dist loadgroup
+# Two files of tests at a time: the tests of a file share what it has made for them.
+PYTEST ?= -n 2 --dist loadfile
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
 PIP = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 

@@ -29,7 +29,7 @@ from peftbench.verbs import run
 
 SHARED = Path(__file__).parents[3] / "shared"
 MODEL = SHARED / "models" / "stories260k-llama2"
-pytestmark = [pytest.mark.shared, pytest.mark.xdist_group("all tasks")]
+pytestmark = pytest.mark.shared
 
 TASKS = [name for name in registry.names("tasks") if registry.load("tasks", name).value.group]
 SMALL = (

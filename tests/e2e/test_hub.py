@@ -42,7 +42,9 @@ dataset_info:
 Film reviews, invented.
 """
 OPENING = """
-import dataclasses, json, os, sys
+import dataclasses, json, os, sys, time
+# The clients wait between their tries; here the hub is not going to come back.
+time.sleep = lambda seconds: None
 from peftbench.errors import PeftbenchError
 from peftbench.hub import resolve
 from peftbench.models._facts import find

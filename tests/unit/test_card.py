@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from peftbench import card as cards
 from peftbench import hub, near_duplicates, registry
 from peftbench.card import Percentiles, Repeats, TaskCard, task_card
-from peftbench.errors import DataProblem, MissingExtra, ModelProblem
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem, UsageError
 
 Rows = Iterable[dict[str, Any]]
 
@@ -316,7 +316,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "no mark": (
         LABELLED.replace("labels: {0: no, 1: yes}", 'answer: {use: number, after: "####"}'),
         ONE,
-        "a.jsonl, row 1: the target '1' is no number that can be read",
+        "a.jsonl, row 1: the target '1' is no number ",
     ),
     "column of the specimen": (
         LABELLED + "specimen: [{txt: a, label: 1}]\n",
@@ -329,7 +329,7 @@ BAD: dict[str, tuple[str, str, str]] = {
         "Row 2 of the specimen: the label '7' is not declared",
     ),
     "id twice": (LABELLED + "id: text\n", ONE + ONE, "a.jsonl, row 2 has the 'text' of row 1: 'a'."),
-    "wrong id": (LABELLED + "id: txt\n", ONE, "a.jsonl, row 1 has no column 'txt'"),
+    "wrong id": (LABELLED + "id: txt\n", ONE, "mine.yaml, id: txt is no column of "),
     "later row": (LABELLED.replace("b.jsonl", "0.5"), 5 * ONE + '{"label": 1}', "a.jsonl, row 6 has no column 'text'"),
 }
 
@@ -340,7 +340,7 @@ def test_own_rows_that_are_broken_are_a_sentence_with_their_place(case: str, tmp
     (tmp_path / "mine.yaml").write_text(task)
     (tmp_path / "a.jsonl").write_text(rows)
     (tmp_path / "b.jsonl").write_text('{"text": "b", "label": 0}')
-    with pytest.raises(DataProblem) as raised:
+    with pytest.raises(UsageError) as raised:
         task_card(str(tmp_path / "mine.yaml"))
     assert words in str(raised.value)
 

@@ -13,7 +13,6 @@ import torch
 from gguf import GGUFWriter
 
 from peftbench.errors import DataProblem, MissingExtra, ModelProblem
-from peftbench.fetch import packages
 from peftbench.fetch._gguf import model_files
 from peftbench.fetch.packages import smollm2_files
 from peftbench.models._chat import Message
@@ -185,13 +184,6 @@ def test_a_file_cut_anywhere_is_one_sentence(tmp_path: Path) -> None:
         (tmp_path / "cut.gguf").write_bytes(whole[:length])
         with pytest.raises(ModelProblem, match=r"cut\.gguf cannot be read as GGUF"):
             model_files(tmp_path / "cut.gguf")
-
-
-def test_a_file_that_is_far_too_large_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "_LARGEST_FILE", 10_000)
-    with pytest.raises(DataProblem, match=f"{MEMBER} in .* is too large"):
-        smollm2_files(model_wheel(tmp_path), tmp_path / "mine")
-    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_a_wheel_without_the_model_is_one_sentence(tmp_path: Path) -> None:
