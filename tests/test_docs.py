@@ -12,11 +12,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from e2e import warm
 from e2e.hub_server import serving
 from e2e.test_fetch_hub import reviews, tiny
 
@@ -82,7 +84,8 @@ def test_page(page: Path, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     settings = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
     if not any("hub" in block.marks for block in found):
-        _succeeds(found, tmp_path, settings)
+        with tempfile.TemporaryDirectory() as folder, warm.shell_function(Path(folder)) as definition:
+            _succeeds(found, tmp_path, settings, definition)
         return
     with serving(tmp_path / "hub") as hub:
         hub.add("dataset", "nyu-mll/glue", reviews("fine"))
@@ -91,9 +94,14 @@ def test_page(page: Path, tmp_path: Path) -> None:
         _succeeds(found, tmp_path, settings | online)
 
 
-def _succeeds(page: list[Block], folder: Path, settings: dict[str, str]) -> None:
+def _succeeds(page: list[Block], folder: Path, settings: dict[str, str], definition: str = "") -> None:
     done = subprocess.run(
-        ["bash", "-c", script(page)], cwd=folder, env=settings, capture_output=True, text=True, check=False
+        ["bash", "-c", f"{definition}\n{script(page)}"],
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 

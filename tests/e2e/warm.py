@@ -16,9 +16,11 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,6 +84,42 @@ def _read(stream: IO[str]) -> str:
     return stream.read()
 
 
+@contextlib.contextmanager
+def shell_function(folder: Path) -> Iterator[str]:
+    """A definition of `peftbench` for a shell script, as long as the script runs: it asks the server as tests do.
+
+    What the command says comes when it is over.
+    """
+    address = str(folder / "warm")
+
+    def answer() -> None:
+        while True:
+            with listener.accept() as asked:
+                job = asked.recv()
+                if job is None:
+                    return
+                arguments, folder, environment = job
+                asked.send(server().do(arguments, folder, environment, ""))
+
+    with Listener(address) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        ask = f"{sys.executable} {__file__} {address}"
+        yield f'peftbench() {{ case "$1" in {"|".join(VERBS)}) {ask} "$@";; *) command peftbench "$@";; esac; }}'
+        with Client(address) as last:
+            last.send(None)
+        thread.join()
+
+
+def _ask(address: str, arguments: list[str]) -> int:
+    with Client(address) as server:
+        server.send((arguments, Path.cwd(), dict(os.environ)))
+        code, out, err = server.recv()
+    sys.stdout.write(out)
+    sys.stderr.write(err)
+    return int(code)
+
+
 def _serve() -> None:
     """Import the libraries, then fork for every line."""
     import matplotlib.figure  # noqa: F401
@@ -126,4 +164,6 @@ def _become(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(_ask(sys.argv[1], sys.argv[2:]))
     _serve()
