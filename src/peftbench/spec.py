@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from peftbench.errors import InvalidSpec, UnknownName
 
 SCHEMA = 1
-# Raised when loop, loss or decoding change results, so that old and new results never share an id.
+# Raised when loop, loss or decoding change results, or readers and metrics that task files name (a task in Python has a
+# version of its own), so that results of two releases never share an id unless they are the same.
 NUMERICS = 1
 
 Settings = dict[str, JsonValue]

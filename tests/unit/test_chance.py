@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from peftbench import registry
+from peftbench.tasks._rehosted import PUBLISHED
 from peftbench.tasks._task import Item, Split, Task, items
 
 pytestmark = pytest.mark.shared
@@ -42,3 +43,26 @@ def test_chance_of_record_is_the_entity_that_is_right_most_often(shared: Path) -
     asked = rows(task, "test", shared)
     common = Counter(answer for item in asked for answer in item.references).most_common(20)
     assert max(constant(task, answer, asked) for answer, _ in common) == pytest.approx(task.chance, abs=0.005)
+
+
+def by_the_script(task: Task, answer: str, asked: Sequence[Item]) -> float:
+    """The same by the published metric, which looks at answers as they are written."""
+    metric = task.published[0]
+    written = (item.example.accepted or (item.example.target,) for item in asked)
+    return metric.over(metric.statistics(answer, right) for right in written)
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("conala", "df.groupby('a').sum()"),
+        ("codealpacapy", "print(x)"),
+        ("apps", "print(sum(map(int, input().split())))"),
+        ("record", "Donald Trump"),
+        ("gsm8k", "#### 5"),
+        ("svamp", "(1) = 1"),
+    ],
+)
+def test_chance_by_the_published_metric_is_the_best_constant_found(shared: Path, name: str, best: str) -> None:
+    task: Task = registry.load("tasks", name).value
+    assert by_the_script(task, best, rows(task, "test", shared)) == pytest.approx(PUBLISHED[name].chance, abs=0.005)

@@ -156,7 +156,7 @@ def read_reworded(data: Mapping[str, Any], where: str) -> tuple[Task, str]:
         metrics=judged,
         published=judged,
         published_test=None if source.test == base.test else source.test,
-        chance=usual_chance(judged[0], published.words) if published.words else ours.chance,
+        chance=usual_chance(judged[0], published.words) if published.words else published.chance,
         version=VERSION,
         # A text that goes on must not look like one that ended: the published limit, 1,024, is in the bundles.
         max_new_tokens=max(32, 2 * ours.max_new_tokens),
