@@ -5,8 +5,9 @@ BIN = $(VENV)/bin
 STORE ?= results
 DATA ?= ../shared/data
 MODEL ?= ../shared/models/smollm2-135m-instruct-gguf
-# Two files of tests at a time: the tests of a file share what it has made for them.
-PYTEST ?= -n 2 --dist loadfile
+# Two files of tests at a time: the tests of a file share what it has made for them. In their order, so that the short ones of
+# tests/unit come last and both end together.
+PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
 PIP = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 

@@ -34,6 +34,12 @@ def environment(variables: Mapping[str, str] = {}) -> dict[str, str]:
     return {**os.environ, **usual, **variables}
 
 
+def impatient() -> dict[str, str]:
+    """For processes whose hub is not going to come back: they do not wait for it."""
+    folder = str(Path(__file__).parent / "impatient")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))}
+
+
 def peftbench(
     *arguments: str | Path, folder: Path | None = None, given: str | None = None, variables: Mapping[str, str] = {}
 ) -> Result:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from e2e.command import Result, peftbench, snapshot
+from e2e.command import Result, impatient, peftbench, snapshot
 from e2e.hub_server import TOKEN, Hub, serving
 from e2e.test_hub import parquet
 from peftbench.errors import ModelProblem
@@ -106,6 +106,7 @@ class Place:
             "HF_DATASETS_CACHE": str(self.folder / cache / "datasets"),
             "HF_HUB_OFFLINE": "0",
             "HF_TOKEN": "",
+            **impatient(),
         }
         return peftbench(*arguments, folder=self.folder, variables={**usual, **variables})
 

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
+from e2e.command import impatient
 from e2e.hub_server import TOKEN, Hub, serving
 
 CARD = """---
@@ -42,9 +43,7 @@ dataset_info:
 Film reviews, invented.
 """
 OPENING = """
-import dataclasses, json, os, sys, time
-# The clients wait between their tries; here the hub is not going to come back.
-time.sleep = lambda seconds: None
+import dataclasses, json, os, sys
 from peftbench.errors import PeftbenchError
 from peftbench.hub import resolve
 from peftbench.models._facts import find
@@ -84,7 +83,14 @@ def asked(endpoint: str, home: Path, script: str, **variables: str) -> dict[str,
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "COVERAGE", "COV_"))
     }
-    environment = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "OMP_NUM_THREADS": "1", **variables}
+    environment = {
+        **kept,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+        **impatient(),
+        **variables,
+    }
     done = subprocess.run(
         [sys.executable, "-c", OPENING + script + CLOSING],
         env=environment,
