@@ -6,6 +6,7 @@ import copy
 import tempfile
 import threading
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,21 @@ def test_the_same_texts_of_other_rows_are_read_again(tokenizer: object, cache: P
     encoded_by(chat, items, Room(24))
     moved = [replace(item, id=f"train/{place}", references=("no",)) for place, item in enumerate(items)]
     assert encoded_by(chat, moved, Room(24))[1] == 0
+
+
+class Answer(StrEnum):
+    YES = "yes"
+
+
+def test_texts_that_are_equal_are_the_same_texts(tokenizer: object, cache: Path) -> None:
+    """Whether they are one object or many, known to the interpreter or put together, or members of an enumeration."""
+    chat, items = Counted(tokenizer, "plain"), some()
+    encoded_by(chat, items, Room(24))
+    for answer in ("".join(["ye", "s"]), Answer.YES):
+        others = items
+        for place in (0, 77, MANY - 1):
+            others = changed(others, place, target=answer, body="".join([*items[place].example.body]))
+        assert encoded_by(chat, others, Room(24))[1] == 0
 
 
 def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
