@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from operator import attrgetter
 from typing import Any, Literal, Self
 
 from peftbench.errors import DataProblem, UnknownName, nearest
@@ -14,6 +17,7 @@ from peftbench.record import PUBLISHED
 from peftbench.seeding import rng
 from peftbench.tasks._answer import NoAnswer
 
+_texts = attrgetter("instruction", "body", "question", "target", "group")
 _MEND = "Mend or remove the row, or correct the task."
 
 Row = Mapping[str, Any]
@@ -184,7 +188,8 @@ def items(task: Task, rows: Iterable[tuple[int, Row]], split: Split) -> list[Ite
     Raises:
         DataProblem: a row lacks a column, holds a label that is not declared, or its target cannot be read back.
     """
-    asked = (_item(task, row, f"{split}/{number}") for number, row in rows)
+    read = cache(task.read)  # many rows have one of a few answers
+    asked = (_item(task, read, row, f"{split}/{number}") for number, row in rows)
     return [item for item in asked if item is not None]
 
 
@@ -197,7 +202,7 @@ def refusal(error: Exception, row: Row, place: str) -> DataProblem:
     return DataProblem(f"{place}: {_reason(row, error).removesuffix('.')}.", getattr(error, "fix", _MEND))
 
 
-def _item(task: Task, row: Row, name: str) -> Item | None:
+def _item(task: Task, read: Callable[[str], str | None], row: Row, name: str) -> Item | None:
     place = row.place if isinstance(row, PlacedRow) else f"Row {name}"
     try:
         example = task.ask(row)
@@ -207,7 +212,7 @@ def _item(task: Task, row: Row, name: str) -> Item | None:
         raise refusal(error, row, place) from None
     _refuse_halves(example, place)
     texts = dict.fromkeys((example.target, *example.accepted))
-    answers = [task.read(text) for text in texts]
+    answers = [read(text) for text in texts]
     for text, answer in zip(texts, answers, strict=True):
         if answer is None:
             raise DataProblem(
@@ -218,6 +223,9 @@ def _item(task: Task, row: Row, name: str) -> Item | None:
 
 def _refuse_halves(example: Example, place: str) -> None:
     """A task may read JSON inside of a column, where half of a character is left as such; no file can hold it."""
+    with contextlib.suppress(TypeError, UnicodeEncodeError):
+        "".join((*_texts(example), *example.accepted)).encode()
+        return
     for name, value in vars(example).items():
         # A tuple of texts, or one; what is neither is not written.
         texts = value if isinstance(value, tuple) else (value,)
