@@ -45,9 +45,10 @@ def main() -> None:
         for run in runs:
             store.describe(run.spec, run.resources)
         times, watcher = clock()
-        worker = Worker(store, watcher, warmed_up())
-        for run in runs:
-            worker.do(run.run_id, None)
+        with warmed_up() as bench:
+            worker = Worker(store, watcher, bench)
+            for run in runs:
+                worker.do(run.run_id, None)
         print(f"{'method':16s} seconds to the first step, cell by cell ({asked.model}, {asked.task}, one thread)")
         for method in dict.fromkeys(run.spec.method.name for run in runs):
             mine = [run.run_id for run in runs if run.spec.method.name == method]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from peftbench import registry
 from peftbench.executors._executor import Executor, Watcher
+from peftbench.executors._worker import warmed_up
 from peftbench.executors.inline import inline
 from peftbench.record import Record
 from peftbench.spec import Resources
@@ -20,6 +22,13 @@ from peftbench.testing.executors import PROBES
 @pytest.mark.parametrize("executor", registry.names("executors"))
 def test_executor_keeps_its_promises(executor: str) -> None:
     assert not [check for check in check_executor(executor) if not check.passed]
+
+
+def test_garbage_is_looked_for_everywhere_again() -> None:
+    assert gc.get_freeze_count() == 0
+    with warmed_up():
+        assert gc.get_freeze_count() > 100_000
+    assert gc.get_freeze_count() == 0
 
 
 def drops_a_run(store: Store, run_ids: Sequence[str], watcher: Watcher) -> None:

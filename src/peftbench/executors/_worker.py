@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -61,31 +62,36 @@ def serve(store: Store, lines: Iterable[str], tell: Callable[[Event], None]) -> 
     Raises:
         StoreProblem: a run is not described, or its record cannot be written.
     """
-    bench = warmed_up()
     failed: set[str] = set()
-    worker = Worker(store, _telling(tell, failed), bench)
-    tell({"event": "ready"})
-    try:
-        for name in filter(None, map(str.strip, lines)):
-            run_id = store.find(name)
-            if not worker.do(run_id, store.get(run_id)):
-                tell({"event": "held", "run_id": run_id})
-    except PeftbenchError as error:
-        tell({"event": "error", "message": error.message, "fix": error.fix})
-        raise
+    with warmed_up() as bench:
+        worker = Worker(store, _telling(tell, failed), bench)
+        tell({"event": "ready"})
+        try:
+            for name in filter(None, map(str.strip, lines)):
+                run_id = store.find(name)
+                if not worker.do(run_id, store.get(run_id)):
+                    tell({"event": "held", "run_id": run_id})
+        except PeftbenchError as error:
+            tell({"event": "error", "message": error.message, "fix": error.fix})
+            raise
     return not failed
 
 
-def warmed_up() -> Workbench:
+@contextlib.contextmanager
+def warmed_up() -> Iterator[Workbench]:
     """An empty bench, and all libraries loaded: whoever gives out runs may count on a worker that is ready."""
     import peft  # noqa: F401
 
     from peftbench.workbench import Workbench
 
-    # The libraries stay until the end; searching them for garbage before each phase would take a quarter of a second.
     gc.collect()
+    # What is here now stays until the end: searching it for garbage before each phase would take a quarter of a second.
+    # Then it is given back, for the process may be a person's own.
     gc.freeze()
-    return Workbench()
+    try:
+        yield Workbench()
+    finally:
+        gc.unfreeze()
 
 
 def _telling(tell: Callable[[Event], None], failed: set[str]) -> Watcher:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftbench.executors._executor import Watcher
-from peftbench.executors._worker import Worker
+from peftbench.executors._worker import Worker, warmed_up
 from peftbench.store import Store
 
 
@@ -14,13 +14,12 @@ def inline(store: Store, run_ids: Sequence[str], watcher: Watcher, *, again: boo
 
     What another process is doing comes last: by then it is over, or that process is waited for, or it has died.
     """
-    from peftbench.workbench import Workbench
-
     before = {run_id: store.get(run_id) for run_id in run_ids}
-    worker = Worker(store, watcher, Workbench(), again)
-    held = [run_id for run_id in run_ids if not worker.do(run_id, before[run_id])]
-    for run_id in held:
-        worker.do(run_id, before[run_id], wait=True)
+    with warmed_up() as bench:
+        worker = Worker(store, watcher, bench, again)
+        held = [run_id for run_id in run_ids if not worker.do(run_id, before[run_id])]
+        for run_id in held:
+            worker.do(run_id, before[run_id], wait=True)
 
 
 EXECUTOR = inline
