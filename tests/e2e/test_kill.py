@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
-from e2e.command import environment, peftbench, snapshot
+from e2e import warm
+from e2e.command import peftbench, snapshot
+from e2e.processes import children
 from peftbench.record import Record
 from peftbench.store import Store
 
@@ -36,6 +38,7 @@ def test_kill_and_continue(tmp_path: Path) -> None:
     print(f"kill seed: {seed}")
     draw = random.Random(seed)
     undisturbed, store = tmp_path / "undisturbed", tmp_path / "store"
+    assert peftbench("run", "--help").code == 0, "the libraries are imported"
     started = time.monotonic()
     assert peftbench("run", *SUITE, "--store", undisturbed).code == 0
     whole = time.monotonic() - started
@@ -64,13 +67,14 @@ def test_a_part_of_a_record_is_never_read(tmp_path: Path) -> None:
 
 
 def _run_and_kill(store: Path, after_seconds: float) -> None:
-    command = [sys.executable, "-m", "peftbench", "run", *SUITE, "--store", str(store)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    try:
-        process.wait(timeout=after_seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    command = threading.Thread(target=peftbench, args=("run", *SUITE, "--store", store))
+    command.start()
+    command.join(after_seconds)
+    for process in children(warm.server().pid):
+        # One that has just ended cannot be killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    command.join()
 
 
 def _published(store: Path) -> dict[str, bytes]:

@@ -27,6 +27,10 @@ SMALL = ("--models", "tiny", "--methods", "zero_shot", "--seeds", "1", "evaluate
     ids=" ".join,
 )
 def test_a_warm_command_is_the_command(words: tuple[str, ...], tmp_path: Path) -> None:
+    server = warm.server()
+    import peft  # noqa: F401 - which writes a variable of its own
+
+    assert server.looked_at == warm.looked_at(environment()), "both would be cold"
     left = []
     for name, variables in (("warm", {}), ("cold", COLD)):
         folder = tmp_path / name

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -26,8 +27,9 @@ from typing import IO, Any
 
 # The verbs that run models; others start in no time.
 VERBS = {"check", "exec", "run"}
-# What the libraries look at when they are imported.
+# What the libraries look at when they are imported, and what they write when a test imports them.
 _LOOKED_AT = ("HF_", "TRANSFORMERS_", "TORCH", "PYTHON", "OMP_", "CUDA", "XDG_", "HOME", "LD_")
+_WRITTEN = {"TORCHINDUCTOR_CACHE_DIR"}
 
 
 class Warm:
@@ -39,6 +41,11 @@ class Warm:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment)
         )
         atexit.register(self._stop)
+
+    @property
+    def pid(self) -> int:
+        """The process whose only child is the command."""
+        return self._server.pid
 
     def do(
         self, arguments: list[str], folder: Path, environment: Mapping[str, str], given: str
@@ -76,7 +83,7 @@ def server() -> Warm:
 
 def looked_at(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that the libraries look at when they are imported."""
-    return {name: value for name, value in environment.items() if name.startswith(_LOOKED_AT)}
+    return {key: value for key, value in environment.items() if key.startswith(_LOOKED_AT) and key not in _WRITTEN}
 
 
 def _read(stream: IO[str]) -> str:
@@ -130,6 +137,9 @@ def _serve() -> None:
     import peftbench.cli
     import peftbench.runner  # noqa: F401
 
+    # No command searches what all of them share for garbage.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
