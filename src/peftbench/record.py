@@ -106,6 +106,7 @@ class Record(Value):
         default=None, description="the split that published tables are of, where this run was evaluated on another"
     )
     chance: float | None = Field(default=None, description="the headline of the best answer that ignores the input")
+    published_chance: float | None = Field(default=None, description="the same for the headline of published tables")
     test: SplitResult | None = None
     validation: SplitResult | None = None
     fit: FitResult | None = None
@@ -124,14 +125,14 @@ class Record(Value):
         return None if evaluated is None else evaluated.metrics.get(self.headline)
 
     def read_as(self, reading: Reading) -> Record:
-        """The record whose headline is that of a reading; the level of chance is known of our own alone.
+        """The record whose headline is that of a reading, and the level of chance where it is known for that headline.
 
         A run that was evaluated on another split than the published one has no headline in the published reading.
         """
         if reading == "own":
             return self
         headline = "" if self.published_test else self.published_headline
-        return self.model_copy(update={"headline": headline, "chance": None})
+        return self.model_copy(update={"headline": headline, "chance": self.published_chance})
 
 
 def read_as(records: Iterable[Record], reading: Reading) -> list[Record]:

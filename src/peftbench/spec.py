@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from peftbench.errors import InvalidSpec, UnknownName
 
 SCHEMA = 1
-# Raised when loop, loss or decoding change results, or readers and metrics that task files name (a task in Python has a
-# version of its own), so that results of two releases never share an id unless they are the same.
+# Raised when loop, loss, decoding, or a reader or metric that task files name changes results, so that old and new
+# results never share an id. A task in Python has a version of its own.
 NUMERICS = 1
 
 Settings = dict[str, JsonValue]

@@ -43,13 +43,16 @@ def test_kill_and_continue(tmp_path: Path) -> None:
     assert peftbench("run", *SUITE, "--store", undisturbed).code == 0
     whole = time.monotonic() - started
 
-    for _ in range(KILLS):
+    # The first one hits the middle of all; what is left is less each time.
+    killed, times = 0, [0.5 * whole, *(draw.uniform(0, whole) for _ in range(KILLS - 1))]
+    for seconds in times:
         before = _published(store)
-        _run_and_kill(store, after_seconds=draw.uniform(0, whole))
+        killed += _run_and_kill(store, seconds)
         after = _published(store)
         assert {key: after[key] for key in before} == before, "a published record changed"
         assert len(_begun(store) - after.keys()) <= 1, "more than the run in progress was lost"
 
+    assert killed > 0
     assert peftbench("run", *SUITE, "--store", store).code == 0
     assert _outcomes(store) == _outcomes(undisturbed)
 
@@ -66,15 +69,18 @@ def test_a_part_of_a_record_is_never_read(tmp_path: Path) -> None:
     assert store.get(run_id) is None
 
 
-def _run_and_kill(store: Path, after_seconds: float) -> None:
+def _run_and_kill(store: Path, after_seconds: float) -> int:
+    """How many commands were killed: one, unless it was over before."""
     command = threading.Thread(target=peftbench, args=("run", *SUITE, "--store", store))
     command.start()
     command.join(after_seconds)
-    for process in children(warm.server().pid):
+    at_work = children(warm.server().pid)
+    for process in at_work:
         # One that has just ended cannot be killed.
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     command.join()
+    return len(at_work)
 
 
 def _published(store: Path) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 Importing torch, transformers and peft takes four seconds of a processor, most of what a small run takes. A server does
 it once for each process of tests; a command that would import them is forked from it, with arguments, folder,
-environment and standard streams of its own. Whatever is about starting, being killed, or other settings of the
+environment and standard streams of its own. Whatever is about starting, local workers, or other settings of the
 libraries goes through a process that starts from nothing, see `command`.
 """
 
@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -100,20 +101,26 @@ def shell_function(folder: Path) -> Iterator[str]:
     address = str(folder / "warm")
 
     def answer() -> None:
-        while True:
-            with listener.accept() as asked:
-                job = asked.recv()
-                if job is None:
-                    return
-                arguments, folder, environment = job
-                asked.send(server().do(arguments, folder, environment, ""))
+        # Closed when nobody answers any more, so that no command waits for it.
+        with listener:
+            while True:
+                with listener.accept() as asked:
+                    job = asked.recv()
+                    if job is None:
+                        return
+                    arguments, folder, environment = job
+                    assert server().looked_at == looked_at(environment), "the page changes settings of the libraries"
+                    asked.send(server().do(arguments, folder, environment, ""))
 
-    with Listener(address) as listener:
-        thread = threading.Thread(target=answer)
-        thread.start()
-        ask = f"{sys.executable} {__file__} {address}"
+    listener = Listener(address)
+    thread = threading.Thread(target=answer)
+    thread.start()
+    ask = shlex.join([sys.executable, __file__, address])
+    try:
         yield f'peftbench() {{ case "$1" in {"|".join(VERBS)}) {ask} "$@";; *) command peftbench "$@";; esac; }}'
-        with Client(address) as last:
+    finally:
+        # The thread has ended already when a command could not be answered.
+        with contextlib.suppress(OSError), Client(address) as last:
             last.send(None)
         thread.join()
 

@@ -69,6 +69,8 @@ def test_a_record_shows_the_headline_of_its_reading() -> None:
     (published,) = read_as([one], "published")
     assert (published.score, published.headline, published.chance) == (0.25, "published.macro_f1", None)
     assert read_as([one], "own") == [one]
+    known = one.model_copy(update={"published_chance": 0.67})
+    assert known.read_as("published").chance == 0.67
     assert judged(0.5, None).read_as("published").score is None
 
 

@@ -84,14 +84,19 @@ def warmed_up() -> Iterator[Workbench]:
 
     from peftbench.workbench import Workbench
 
-    gc.collect()
-    # What is here now stays until the end: searching it for garbage before each phase would take a quarter of a second.
-    # Then it is given back, for the process may be a person's own.
-    gc.freeze()
+    # A process that has frozen something itself is left alone.
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.collect()
+        # What is here now stays until the end: searching it for garbage before each phase would take a quarter of a
+        # second.
+        gc.freeze()
     try:
         yield Workbench()
     finally:
-        gc.unfreeze()
+        # The process may be somebody's own, where that which was frozen can become garbage.
+        if ours:
+            gc.unfreeze()
 
 
 def _telling(tell: Callable[[Event], None], failed: set[str]) -> Watcher:

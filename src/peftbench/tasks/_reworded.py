@@ -12,8 +12,7 @@ from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
 from peftbench.metrics import published as metrics
 from peftbench.spec import Value
-from peftbench.tasks._by_name import usual_chance
-from peftbench.tasks._rehosted import INPUTS, PUBLISHED, Published
+from peftbench.tasks._rehosted import CHANCE, INPUTS, PUBLISHED, Published
 from peftbench.tasks._source import HubDataset
 from peftbench.tasks._task import Described, Example, PlacedRow, Row, Source, Split, Task, refusal
 
@@ -156,7 +155,7 @@ def read_reworded(data: Mapping[str, Any], where: str) -> tuple[Task, str]:
         metrics=judged,
         published=judged,
         published_test=None if source.test == base.test else source.test,
-        chance=usual_chance(judged[0], published.words) if published.words else published.chance,
+        chance=CHANCE[asked.rows_of],
         version=VERSION,
         # A text that goes on must not look like one that ended: the published limit, 1,024, is in the bundles.
         max_new_tokens=max(32, 2 * ours.max_new_tokens),

@@ -17,6 +17,7 @@ from peftbench.record import PUBLISHED
 from peftbench.seeding import rng
 from peftbench.tasks._answer import NoAnswer
 
+# All texts of an example but `accepted`.
 _texts = attrgetter("instruction", "body", "question", "target", "group")
 _MEND = "Mend or remove the row, or correct the task."
 
@@ -150,6 +151,8 @@ class Task:
             "published_headline": self.published_headline,
             "published_test": None if there else self.published_test,
             "chance": self.chance,
+            # Known where a task is judged by the published metrics alone, as imported ones are.
+            "published_chance": self.chance if self.metrics == self.published else None,
         }
 
     def evaluated_on(self, split: str | None) -> Task:
@@ -223,6 +226,7 @@ def _item(task: Task, read: Callable[[str], str | None], row: Row, name: str) ->
 
 def _refuse_halves(example: Example, place: str) -> None:
     """A task may read JSON inside of a column, where half of a character is left as such; no file can hold it."""
+    # Once for nearly all; what follows finds the field, and lets pass what is no text.
     with contextlib.suppress(TypeError, UnicodeEncodeError):
         "".join((*_texts(example), *example.accepted)).encode()
         return

@@ -24,6 +24,7 @@ from peftbench.tasks._task import Example, Item
 # Fewer questions, of fewer characters together, are encoded in no time.
 _MANY, _LONG = 256, 50_000
 _FORMAT = 4
+# Examples that are hashed together.
 _AT_ONCE = 256
 _WHOLE, _CUT, _UNFIT = 0, 1, 2
 
@@ -130,8 +131,9 @@ def _key(chat: Chat, items: Sequence[Item], room: Room) -> Path | None:
     digest = hashlib.sha256(repr((_FORMAT, NUMERICS, chat.fingerprint, room)).encode())
     for start in range(0, len(items), _AT_ONCE):
         texts = [_decisive(item.example) for item in items[start : start + _AT_ONCE]]
-        # Every text with its length, so that no two lists are alike. The first version of the format writes equal texts
-        # as equal bytes, whatever else refers to them, and takes half the time of anything made of `join` and `len`.
+        # Every text with its length, so that different lists never give the same bytes. Version 0 of the format knows
+        # neither interned texts nor references to an earlier one, so that equal lists always do. It takes half the time
+        # of anything made of `join` and `len`.
         try:
             digest.update(marshal.dumps(texts, 0))
         except ValueError:  # members of an enumeration, and other texts that are more than a text
