@@ -150,4 +150,6 @@ def _problem(kind: Kind) -> type[DataProblem | ModelProblem]:
 
 
 def _elsewhere(kind: Kind) -> str:
-    return "Use a local mirror: --data-root DIR" if kind == "dataset" else "Name a local folder with the model instead."
+    if kind == "dataset":
+        return "Go where the hub can be reached, or take rows that were fetched there: --data-root DIR"
+    return "Go where the hub can be reached, or name a local folder with the model."

@@ -114,6 +114,8 @@ def read_lock(root: Path) -> Lock:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Lock()
+    except NotADirectoryError:
+        raise DataProblem(f"{root} is a file.", "--data-root names a folder.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataProblem(f"{path} cannot be read: {error}.", "Fetch again: peftbench fetch") from error
     if not isinstance(data, dict) or data.get("format") != _FORMAT:

@@ -17,6 +17,7 @@ from peftbench import registry
 from peftbench.errors import MissingExtra, StoreProblem, UsageError
 from peftbench.executors._executor import Executor, Watcher
 from peftbench.executors._worker import Event, serve
+from peftbench.models._facts import gguf_file
 from peftbench.plan import Plan, make_plan
 from peftbench.progress import RunProgress
 from peftbench.record import Record
@@ -101,6 +102,7 @@ def complete(todo: Pending, store: Store, *, executor: str | Executor = "inline"
     do = choose_executor(executor) if isinstance(executor, str) else executor
     if todo.run_ids:
         _require_training_stack()
+        _require_unpacker(plan)
         _require_device(plan.runs[0].resources.device)
         store.check_writable()
         wanted = set(todo.run_ids)
@@ -167,8 +169,12 @@ def states(store: Store) -> dict[str, State]:
     """
     if not (store.path / "runs").is_dir():
         near = sorted(str(path.parent) for path in store.path.glob("*/runs")) if store.path.is_dir() else []
-        fix = f"Did you mean {' or '.join(near[:3])}?" if near else "Make one with: peftbench run quickstart"
-        raise StoreProblem(f"There is no store {store.path}.", fix)
+        make = f"Make one with: peftbench run quickstart --store {store.path}"
+        if store.path.exists():
+            other = "Name another folder with --store."
+            what = "is a file, not a store" if store.path.is_file() else "holds no runs"
+            raise StoreProblem(f"{store.path} {what}.", f"Did you mean {' or '.join(near[:3])}?" if near else other)
+        raise StoreProblem(f"There is no store at {store.path}.", make)
     return {run_id: store.state(run_id) for run_id in store.run_ids()}
 
 
@@ -178,13 +184,18 @@ def progress(store: Store, states: Mapping[str, State]) -> dict[str, RunProgress
     return {run_id: found for run_id in running if (found := store.progress(run_id)) is not None}
 
 
-def status_rows(states: Mapping[str, State], progress: Mapping[str, RunProgress]) -> list[dict[str, str | int | None]]:
-    """A row for every run: `run_id`, `state`, and `phase`, `done`, `total`, which are None when they are not known."""
+def status_rows(
+    store: Store, states: Mapping[str, State], progress: Mapping[str, RunProgress]
+) -> list[dict[str, str | int | None]]:
+    """A row for every run: `run_id`, `task`, `model`, `method`, `seed`, `state`, and where it is: `phase`, `done`,
+    `total`, which are None when they are not known."""
     rows: list[dict[str, str | int | None]] = []
     for run_id, state in states.items():
         where = progress.get(run_id)
         phase, done, total = (where.phase, where.done, where.total) if where else (None, None, None)
-        rows.append({"run_id": run_id, "state": state, "phase": phase, "done": done, "total": total})
+        spec = store.spec(run_id)
+        what = {"task": spec.task.label, "model": spec.model.name, "method": spec.method.name, "seed": spec.seed}
+        rows.append({"run_id": run_id, **what, "state": state, "phase": phase, "done": done, "total": total})
     return rows
 
 
@@ -227,6 +238,13 @@ def _require_device(device: str) -> None:
         from peftbench.models._load import pick_device
 
         pick_device(device)
+
+
+def _require_unpacker(plan: Plan) -> None:
+    """A packed model would be found out by each run on its own."""
+    folders = {planned.resources.model_folder for planned in plan.runs} - {None}
+    if find_spec("gguf") is None and any(gguf_file(Path(str(folder))) for folder in folders):
+        raise MissingExtra("gguf", "gguf")
 
 
 def _require_training_stack() -> None:

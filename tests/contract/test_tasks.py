@@ -78,6 +78,10 @@ def renamed(row: Row) -> dict[str, Any]:
     return {"text": row["sentence"], "label": row["label"]}
 
 
+def reviews(word: str, labels: tuple[int, ...]) -> list[dict[str, Any]]:
+    return [{"sentence": f"{word} {number}", "label": labels[number % len(labels)]} for number in range(40)]
+
+
 UNEVEN = Metric("uneven", lambda answer, references: (1.0,) if answer else (0.0, 0.0), lambda sums, n: sums[0] / n)
 INVERTED = mean_metric("error", lambda answer, references: float(answer not in references))
 PERCENT = mean_metric("percent", lambda answer, references: 100.0 * (answer in references))
@@ -108,7 +112,9 @@ BROKEN: tuple[tuple[str, Task], ...] = (
     ("room", replace(SST2, max_new_tokens=1)),
     ("rows", replace(SST2, source=Files(Path("gone.jsonl"), Path("gone.jsonl")))),
     ("rows", replace(SST2, source=Generated(lambda split: [dict(SST2.specimen[0]), {"sentence": "odd", "label": 7}]))),
-    ("constant", replace(SST2, source=Generated(lambda split: [{"sentence": "fine", "label": 1}] * 20))),
+    ("apart", replace(SST2, source=Generated(lambda split: reviews("both", labels=(0, 1))))),
+    ("constant", replace(SST2, source=Generated(lambda split: reviews(split, labels=(1,))))),
+    ("constant", replace(SST2, source=Generated(lambda split: reviews(split, labels=(0, 1, 1, 1, 1, 1, 1, 1))))),
 )
 
 
@@ -144,8 +150,9 @@ def test_template_keeps_its_promises(tmp_path: Path) -> None:
     file.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     assert [check.name for check in check_task(str(file)) if not check.passed] == ["rows"], "its data is not there yet"
     task: Task = registry.load("tasks", str(file)).value
-    for name in ("train.jsonl", "test.jsonl"):
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in task.specimen))
+    for name in ("train", "test"):
+        rows = [{**row, "text": f"{name}: {row['text']}"} for row in task.specimen]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert not [check for check in check_task(str(file)) if not check.passed]
 
 

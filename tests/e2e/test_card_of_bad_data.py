@@ -44,7 +44,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert "Did you mean 'sst2'?" in refused("sst3")
     assert "There is no model 'tinny'" in refused("toy_mood", "--model", "tinny")
-    assert "nowhere/sst2/train.jsonl.gz. Check --data-root" in refused("sst2", "--data-root", "nowhere")
+    assert "There is no folder nowhere. Check --data-root" in refused("sst2", "--data-root", "nowhere")
 
 
 def test_whole_data_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

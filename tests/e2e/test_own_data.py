@@ -35,6 +35,7 @@ ROWS = [
     for urgent, texts in ((0, CALM), (1, URGENT))
     for place, text in enumerate(texts)
 ]
+TESTED = [{**row, "subject": f"Later: {row['subject']}"} for row in ROWS]
 SMALL = ("--models", "tiny", "--seeds", "1", "--no-report", "train.max_steps=3", "evaluate.limit=4")
 
 
@@ -59,8 +60,8 @@ def changed(row: int, **columns: Any) -> list[dict[str, Any]]:
 
 def whole(folder: Path) -> None:
     (folder / "mine.yaml").write_text(TASK, encoding="utf-8")
-    for name in ("train.jsonl", "test.jsonl"):
-        (folder / name).write_bytes(lines(ROWS))
+    (folder / "train.jsonl").write_bytes(lines(ROWS))
+    (folder / "test.jsonl").write_bytes(lines(TESTED))
 
 
 def with_file(name: str, content: bytes, old: str = "", new: str = "") -> Callable[[Path], None]:
@@ -201,7 +202,7 @@ def test_a_check_finds_it_too(case: str, tmp_path: Path) -> None:
 def test_a_task_without_code_is_run(kind: str, tmp_path: Path) -> None:
     whole(tmp_path)
     if kind == "csv":
-        as_csv(table(ROWS))(tmp_path)
+        as_csv(table(TESTED))(tmp_path)
     elif kind == "parquet":
         parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "train.parquet")
         (tmp_path / "mine.yaml").write_text(TASK.replace("train.jsonl", "train.parquet"), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import re
 import time
@@ -106,3 +107,15 @@ def test_every_data_set_has_a_card_in_seconds(task: str) -> None:
     assert card.overlap is not None
     for split in card.splits.values():
         assert split.questions + split.hidden == split.rows > 0
+
+
+@pytest.mark.parametrize("name", ["conala", "cola", "mrpc", "piqa", "rte", "winogrande"])
+def test_the_page_on_repeats_is_current(name: str) -> None:
+    """The rows of the data sets that take a moment; scripts/write_data_sets.py writes all of them."""
+    scripts = Path(__file__).parents[2] / "scripts" / "write_data_sets.py"
+    spec = importlib.util.spec_from_file_location("write_data_sets", scripts)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.line(task_card(name, str(DATA))) in module.PAGE.read_text(encoding="utf-8").splitlines()

@@ -198,9 +198,9 @@ def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             datasets.exceptions.DatasetNotFoundError("Dataset is gated."),
             "train",
-            "cannot be fetched: Dataset is gated. Use",
+            "cannot be fetched: Dataset is gated. Go where",
         ),
-        (FileNotFoundError("no file"), "train", "cannot be fetched: no file. Use"),
+        (FileNotFoundError("no file"), "train", "cannot be fetched: no file. Go where"),
     ],
 )
 def test_a_data_set_that_cannot_be_read(

@@ -14,7 +14,11 @@ import pytest
 from peftbench.errors import DataProblem, UnknownName
 from peftbench.mirror import LOCK, Lock, Locked, Sum, checksum, model_folder, read_lock, verify, write_lock, write_rows
 from peftbench.models._facts import find
+from peftbench.spec import Resources
+from peftbench.store import Store
+from peftbench.suites._read import build_suite
 from peftbench.tasks._source import HubDataset
+from peftbench.verbs import run
 
 ROWS: list[dict[str, Any]] = [{"text": "ü\n🐟", "label": 1, "list": [None, 1.5]}, {"text": "", "label": 0}]
 SOURCE = HubDataset("owner/name", "sub", mirror="name", others=("hard",))
@@ -136,6 +140,20 @@ def test_official_test_rows_to_train_on_are_known_for_mirrors_without_a_lock(tmp
     assert not source.trains_on_test(str(tmp_path))
 
 
+def test_a_model_out_of_a_package_runs(tmp_path: Path) -> None:
+    folder = tmp_path / model_folder("small")
+    shutil.copytree(str(files("peftbench.models") / "tiny"), folder)
+    sums = {
+        path.relative_to(tmp_path).as_posix(): Sum(sha256=checksum(path), bytes=path.stat().st_size)
+        for path in folder.iterdir()
+    }
+    write_lock(tmp_path, Lock(models={"small": Locked(origin="package:small 1.0", files=sums)}))
+    asked = {"tasks": ["toy_mood"], "models": ["small"], "methods": ["zero_shot"], "evaluate": {"limit": 4}}
+    how = Resources(threads=1, data_root=str(tmp_path))
+    (record,) = run(build_suite(asked, []), Store(tmp_path / "store"), how).records
+    assert record.failure is None
+
+
 def test_a_model_of_a_mirror_is_what_was_fetched(tmp_path: Path) -> None:
     folder = tmp_path / model_folder("owner/small")
     shutil.copytree(str(files("peftbench.models") / "tiny"), folder)
@@ -151,7 +169,11 @@ def test_a_model_of_a_mirror_is_what_was_fetched(tmp_path: Path) -> None:
         find("owner/small", "main", str(tmp_path))
     # The same files from a package: what they are is what they hold.
     write_lock(tmp_path, Lock(models={"owner/small": Locked(origin="package:small 1.0", files=sums)}))
-    assert find("owner/small", None, str(tmp_path)).revision == find("tiny").revision
+    content = find("owner/small", None, str(tmp_path))
+    assert content.revision == find("tiny").revision
+    assert find("owner/small", content.revision, str(tmp_path)) == content, "a run asks for what was planned"
+    with pytest.raises(DataProblem, match="holds owner/small, not at 'main'"):
+        find("owner/small", "main", str(tmp_path))
     (folder / "config.json").write_text("{}")
     with pytest.raises(DataProblem, match=r"config\.json is not the file"):
         find("owner/small", None, str(tmp_path))

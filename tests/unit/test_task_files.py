@@ -474,9 +474,9 @@ def test_the_specimen_asks_two_questions_and_shows_the_class_that_counts(folder:
     ids=["labels", "line", "number", "code", "share"],
 )
 def test_a_task_without_code_keeps_the_promises_of_a_task(changes: dict[str, Any], folder: Path) -> None:
-    rows = [{"id": place, "text": f"word {place}", "label": place % 2} for place in range(40)]
-    for name in ("train.jsonl", "test.jsonl"):
-        (folder / name).write_text(lines(rows))
+    for name in ("train", "test"):
+        rows = [{"id": place, "text": f"{name} {place}", "label": place % 2} for place in range(40)]
+        (folder / f"{name}.jsonl").write_text(lines(rows))
     none = "labels" if changes.get("labels", "") is None else ""
     load(folder, none, **changes)
     assert not [check for check in check_member(str(folder / "mine.yaml")) if not check.passed]

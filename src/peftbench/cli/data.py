@@ -50,6 +50,7 @@ def fetch(
             show_on_terminal(fetched_table(found))
         else:
             typer.echo("There is nothing to fetch: all of it is at hand.", err=True)
+            return
         asked = {"--tasks": tasks or least[0], "--models": models or least[1], "--methods": "" if what else "lora"}
         options = [word for option, names in asked.items() if names for word in (option, names)]
         typer.echo(f"Now: {shlex.join(['peftbench', 'run', *(what or []), *options, '--data-root', str(data_root)])}")

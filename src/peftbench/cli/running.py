@@ -138,12 +138,13 @@ def status(store: StoreDir = Path("results"), as_json: AsJson = False) -> None:
     from peftbench.show import status_table
     from peftbench.store import Store
 
-    states = verbs.states(Store(store))
-    progress = verbs.progress(Store(store), states)
+    place = Store(store)
+    states = verbs.states(place)
+    progress = verbs.progress(place, states)
     if as_json:
-        show_json(verbs.status_rows(states, progress))
+        show_json(verbs.status_rows(place, states, progress))
     else:
-        show_on_terminal(status_table(Store(store), states, progress))
+        show_on_terminal(status_table(place, states, progress))
 
 
 def report(

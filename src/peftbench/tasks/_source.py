@@ -287,6 +287,8 @@ def _file_of(folder: Path, name: str) -> Path | None:
 
 def _mirror_file(folder: Path, name: str) -> Path:
     path = _file_of(folder, name)
+    if path is None and not folder.parent.is_dir():
+        raise DataProblem(f"There is no folder {folder.parent}.", "Check --data-root.")
     if path is None:
         raise DataProblem(
             f"There is no {folder / name}.jsonl.gz.", "Check --data-root: it holds one folder for each data set."

@@ -16,7 +16,7 @@ from peftbench.registry import Member
 from peftbench.tasks._answer import Labels
 from peftbench.tasks._held_out import HeldOut
 from peftbench.tasks._source import Files, Generated
-from peftbench.tasks._task import Example, PlacedRow, Row, Split, Task, items, sample
+from peftbench.tasks._task import Example, Item, PlacedRow, Row, Split, Task, items, sample
 from peftbench.testing.check import Check, Probe, examine, refused
 
 # What a model may well write; a reader reads it or answers None, it never raises.
@@ -222,12 +222,30 @@ def _constant(subject: _Subject) -> str | None:
         return None
     scores = {answer: _over(task.metrics[0], [answer] * len(references), references) for answer in answers}
     best = max(scores, key=scores.__getitem__)
+    if len(answers) == 1:
+        return f"All test rows looked at have the answer {best!r}: no score on them says anything."
     # Few rows have one answer more often than not by chance alone.
     if scores[best] <= task.chance + max(0.02, len(references) ** -0.5):
         return None
     return (
         f"Always answering {best!r} scores {scores[best]:.2f} in {task.headline}; the chance level is {task.chance:g}."
     )
+
+
+def _apart(subject: _Subject) -> str | None:
+    """Test rows that were learned by heart say nothing of what else was learned."""
+    task = subject.task
+    identity = task.source.identity(None)
+    splits: tuple[Split, ...] = ("train", "test")
+    rows = {split: task.source.rows(split, None, identity) for split in splits}
+    train, test = ([_question(item) for item in items(task, enumerate(rows[split]), split)] for split in rows)
+    seen = set(train)
+    known = sum(question in seen for question in test)
+    return f"{known} of {len(test)} test questions are in train, word for word." if 2 * known > len(test) else None
+
+
+def _question(item: Item) -> tuple[str, str, str]:
+    return item.example.instruction, item.example.body, item.example.question
 
 
 def _at_hand(subject: _Subject) -> bool:
@@ -344,9 +362,16 @@ PROBES: tuple[Probe[_Subject], ...] = (
     _probe("room", "max_new_tokens has room for the targets.", "Raise max_new_tokens.", _room),
     Probe("rows", "Every row at hand can be asked.", "Mend the rows, or `ask`.", _rows, vital=True, applies=_at_hand),
     Probe(
+        "apart",
+        "At most half of the test questions are in train, word for word.",
+        "Take other rows to test on.",
+        _apart,
+        applies=_at_hand,
+    ),
+    Probe(
         "constant",
         "No answer that is always the same scores far above the chance level.",
-        "Declare that score as `chance`.",
+        "Declare that score as `chance`, or take test rows with several answers.",
         _constant,
         applies=_at_hand,
     ),
