@@ -11,13 +11,17 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
 PIP = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: quickstart test lint types check wheel bench clean
+.PHONY: quickstart test slow lint types check wheel bench clean
 
 quickstart: $(VENV)/.train
 	$(BIN)/peftbench run quickstart --store $(STORE)/quickstart --threads 1
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST)
+
+# What takes minutes and seldom changes: every method on further architectures.
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest --slow $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -53,7 +57,7 @@ $(VENV)/bin/pip:
 # torch first and by its exact version: left to a range, the index may send a build with gigabytes of CUDA.
 $(VENV)/.train: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e '.[train]'
+	$(PIP) -e '.[train,gguf]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train

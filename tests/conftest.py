@@ -21,9 +21,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files that are missing or outdated")
+    parser.addoption("--slow", action="store_true", help="the tests marked slow, and no others")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = bool(config.getoption("--slow"))
+    others = [item for item in items if (item.get_closest_marker("slow") is not None) != wanted]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
     if SHARED.is_dir():
         return
     for item in items:

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from peftbench import registry
 from peftbench.errors import UnknownName
 
+Rows = list[dict[str, Any]]
 
-def catalogue(kind: str) -> list[dict[str, Any]]:
-    """What can be named: tasks, methods, models, suites, bundles, executors."""
-    if kind == "models":
-        from peftbench.models._facts import embedded_names, find
 
-        return [{"name": name, "about": f"embedded, {find(name).model_type}"} for name in embedded_names()]
-    if kind == "suites":
-        from peftbench.suites._read import read_suite, suite_names
+def catalogue(kind: str) -> Rows:
+    """What can be named: tasks, methods and their variants, models, suites, bundles, executors."""
+    listings: Mapping[str, Callable[[], Rows]] = {
+        "tasks": lambda: [_task_row(name) for name in registry.names("tasks")],
+        "methods": lambda: _members("methods"),
+        "variants": _variants,
+        "models": _models,
+        "suites": _suites,
+        "bundles": _bundles,
+        "executors": lambda: _members("executors"),
+    }
+    if kind not in listings:
+        raise UnknownName("listing", kind, listings)
+    return listings[kind]()
 
-        return [{"name": name, "about": read_suite(name).description} for name in suite_names()]
-    if kind == "bundles":
-        from peftbench.suites._bundle import bundle_names, read_bundle
 
-        return [{"name": name, "about": read_bundle(name)["description"]} for name in bundle_names()]
-    if kind == "tasks":
-        return [_task_row(name) for name in registry.names("tasks")]
-    if kind == "methods":
-        return [{"name": name, "about": registry.load("methods", name).about} for name in registry.names("methods")]
-    if kind == "executors":
-        return [{"name": name, "about": registry.load("executors", name).about} for name in registry.names("executors")]
-    raise UnknownName("listing", kind, ["tasks", "methods", "models", "suites", "bundles", "executors"])
+def _members(family: Literal["methods", "executors"]) -> Rows:
+    return [{"name": name, "about": registry.load(family, name).about} for name in registry.names(family)]
+
+
+def _variants() -> Rows:
+    from peftbench.methods._variants import variants
+
+    return [{"name": name, "of": member.name, "about": one.about} for member, name, one in variants()]
+
+
+def _models() -> Rows:
+    from peftbench.models._facts import embedded_names, find
+
+    return [{"name": name, "about": f"embedded, {find(name).model_type}"} for name in embedded_names()]
+
+
+def _suites() -> Rows:
+    from peftbench.suites._read import read_suite, suite_names
+
+    return [{"name": name, "about": read_suite(name).description} for name in suite_names()]
+
+
+def _bundles() -> Rows:
+    from peftbench.suites._bundle import bundle_names, read_bundle
+
+    return [{"name": name, "about": read_bundle(name)["description"]} for name in bundle_names()]
 
 
 def details(kind: str, name: str, store: Path) -> dict[str, Any]:
@@ -54,25 +79,34 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
         from peftbench.models._facts import find
 
         facts = find(name)
-        return {**vars(facts), "roles": facts.roles}
+        return {**asdict(facts), "parameters": facts.shapes.parameters, "roles": facts.roles}
     raise UnknownName("kind", kind, ["task", "method", "model", "suite", "bundle", "run"])
 
 
 def _method(name: str) -> dict[str, Any]:
-    member = registry.load("methods", name)
+    from peftbench.methods._variants import named
+
+    found = named(name)
+    member = found.member
     fields = ("version", "trains", "identity_at_start", "learning_rate", "reference")
     return {
         "name": member.name,
         "about": member.about,
         "what": (member.value.__doc__ or "").strip(),
         **{key: getattr(member.value, key) for key in fields},
-        "hyperparameters": member.value().settings(),
+        "hyperparameters": member.value(**found.settings).settings(),
+        "variants": {key: {"about": one.about, **one.settings} for key, one in member.value.variants.items()},
     }
 
 
 def _task_row(name: str) -> dict[str, Any]:
     member = registry.load("tasks", name)
-    return {"name": name, "category": member.value.category, "chance": member.value.chance, "about": member.about}
+    return {
+        "name": name,
+        "category": member.value.category,
+        "chance": f"{member.value.chance:.1%}",
+        "about": member.about,
+    }
 
 
 def environment() -> dict[str, str]:

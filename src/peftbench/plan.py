@@ -5,7 +5,7 @@ What cannot be run is set aside with its reason instead of failing later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from peftbench import registry
 from peftbench.errors import DataProblem, InvalidSpec, UnknownName
 from peftbench.methods._method import Method, build
+from peftbench.methods._variants import named, names
 from peftbench.models._facts import ModelFacts, find
 from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RunSpec, Suite, TaskRef, TrainSpec
 from peftbench.tasks._task import Split, Task, items
@@ -76,11 +77,12 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     tasks = [_task(entry, resources, published=suite.metrics == "published") for entry in suite.tasks]
     models = [_model(entry, resources) for entry in suite.models]
     methods = [_method(entry) for entry in suite.methods]
+    _refuse_namesakes(tasks)
     runs: dict[str, PlannedRun] = {}
     aside: list[SetAside] = []
     repeated = 0
     for model, task, method in product(models, tasks, methods):
-        if not task.wants(method.ref.name):
+        if not task.wants(method.ref.name) and not task.wants(method.entry.use):
             continue
         reason, train, evaluate = _settings(suite, task, model, method)
         if reason is not None:
@@ -114,6 +116,17 @@ def _task(entry: Entry, resources: Resources, *, published: bool) -> _Resolved:
     return _Resolved(entry, ref, task, member.file, _methods_of(entry), absent)
 
 
+def _refuse_namesakes(tasks: Sequence[_Resolved]) -> None:
+    """Tables have one column for a name."""
+    named: dict[str, TaskRef] = {}
+    for task in tasks:
+        assert isinstance(task.ref, TaskRef)
+        if named.setdefault(task.ref.label, task.ref) != task.ref:
+            raise InvalidSpec(
+                f"Two different tasks are called {task.ref.label}.", "Give one of the files another name."
+            )
+
+
 def _looked_at(task: Task, name: str, resources: Resources) -> str:
     """The identity of the rows. Those at hand are asked now, so that a missing column is found before training."""
     identity = task.source.identity(resources.data_root)
@@ -131,7 +144,7 @@ def _methods_of(entry: Entry) -> frozenset[str] | None:
         return None
     if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
         raise InvalidSpec(f"{entry.use}: `methods` has to be a list of names.", "Write: methods: [zero_shot, lora]")
-    known = registry.names("methods")
+    known = names()
     for name in map(str, named):
         if not name.endswith(".py") and registry.canonical(name) not in known:
             raise UnknownName("method", name, known, f"task {entry.use}")
@@ -151,14 +164,21 @@ def _model(entry: Entry, resources: Resources) -> _Resolved:
 
 
 def _method(entry: Entry) -> _Resolved:
-    member = registry.load("methods", entry.use)
+    found = named(entry.use)
+    member = found.member
     for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
         for key in entry.own().keys() & {*spec.model_fields, *spec.aliases}:
             raise InvalidSpec(
                 f"{key!r} is no hyperparameter of {entry.use}.", f"Write: {{use: {entry.use}, {section}.{key}: ...}}"
             )
-    method = build(member.name, member.value, entry.own())
-    ref = MethodRef(name=member.name, version=method.version, settings=method.settings(), plugin=member.plugin)
+    method = build(member.name, member.value, {**found.settings, **entry.own()})
+    ref = MethodRef(
+        name=member.name,
+        version=method.version,
+        settings=method.settings(),
+        plugin=member.plugin,
+        not_causal=None if method.causal else True,
+    )
     return _Resolved(entry, ref, method, member.file)
 
 
@@ -175,6 +195,9 @@ def _settings(
         evaluate = evaluate.updated(resolved.entry.overrides("evaluate"), f"{resolved.entry.use}, evaluate")
     if train.learning_rate is None:
         train = train.updated({"learning_rate": method.value.learning_rate}, "method default")
+    if method.value.causal:
+        # What does not matter to a run is no part of it.
+        train = train.updated({"allow_not_causal": None}, "a causal method")
     context = model.value.context or evaluate.max_length
     if evaluate.max_new_tokens is None:
         # A short context keeps at least half of its places for the question.
@@ -184,6 +207,8 @@ def _settings(
         # References that do not train are asked in the same precision as what they are compared with.
         evaluate = evaluate.updated({"precision": train.precision}, "training's own")
     reason = task.absent or method.value.unfit(model.value) or _no_room(method.value, train, evaluate, context)
+    if method.value.trains and not method.value.causal and not train.allow_not_causal:
+        reason = reason or "not causal: its answers know tokens to come (train.allow_not_causal=true trains it anyhow)"
     if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
         reason = reason or "there is no validation share to be evaluated on"
     return reason, train if method.value.trains else None, evaluate

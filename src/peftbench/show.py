@@ -15,7 +15,7 @@ from rich.text import Text
 
 from peftbench.report._format import plural, size
 from peftbench.scoring.variants import natural, variants
-from peftbench.spec import TRAIN_IS_TEST_NOTE
+from peftbench.spec import NOT_CAUSAL_NOTE, TRAIN_IS_TEST_NOTE
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Watcher
@@ -128,7 +128,12 @@ def _some(tasks: Sequence[str]) -> str:
 
 def _marked(specs: Iterable[RunSpec]) -> str:
     """What the mark in a table means, where it stands in one."""
-    return f"\n{TRAIN_IS_TEST_NOTE}" if any(spec.task.train_is_test for spec in specs) else ""
+    found = list(specs)
+    notes = [
+        *([TRAIN_IS_TEST_NOTE] if any(spec.task.train_is_test for spec in found) else []),
+        *([NOT_CAUSAL_NOTE] if any(spec.method.not_causal for spec in found) else []),
+    ]
+    return "".join(f"\n{note}" for note in notes)
 
 
 def plan_table(plan: Plan, states: Mapping[str, State]) -> Table:

@@ -129,6 +129,9 @@ class TrainSpec(Value):
     validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of the training examples")
     eval_steps: float = Field(default=0.25, gt=0, description="below 1 a share of the steps, else a number of steps")
     checkpoint: Literal["best", "last"] = Field(default="best", description="best validation loss, or the last step")
+    allow_not_causal: Literal[True] | None = Field(
+        default=None, description="trains a method whose answers know tokens to come; without effect on others"
+    )
 
     @property
     def effective_batch(self) -> int:
@@ -268,6 +271,13 @@ class ModelRef(Value):
         return _DTYPES.get(value, value) if isinstance(value, str) else value
 
 
+# The mark of a method whose answers know tokens to come.
+NOT_CAUSAL = "‡"
+NOT_CAUSAL_NOTE = (
+    f"{NOT_CAUSAL} not causal: in training its answers know tokens to come, so its scores compare with none."
+)
+
+
 class MethodRef(Value):
     """Which method, its version, and every hyperparameter."""
 
@@ -275,6 +285,12 @@ class MethodRef(Value):
     version: int
     settings: Settings
     plugin: str | None = Field(default=None, description="content hash of a user's own file")
+    not_causal: bool | None = Field(default=None, description="true where answers know tokens to come")
+
+    @property
+    def label(self) -> str:
+        """The name as tables show it: with a mark when `not_causal`."""
+        return self.name + (NOT_CAUSAL if self.not_causal else "")
 
 
 class RunSpec(Value):

@@ -268,6 +268,13 @@ class Peeks(LogitBias):
     behind: ClassVar[type[Behind]] = PeekingBehind
 
 
+@dataclass(frozen=True)
+class ClaimsToPeek(LogitBias):
+    """Says that it knows tokens to come, and does not."""
+
+    causal: ClassVar[bool] = False
+
+
 class CountingBehind(Behind):
     def forward(self, **inputs: Any) -> Any:
         ids, cache = inputs["input_ids"], inputs.get("past_key_values")
@@ -400,6 +407,48 @@ class ScalesBehindTheConfig(Lora):
         return module
 
 
+# counts, merges
+
+
+@dataclass(frozen=True)
+class Miscounts(LogitBias):
+    def trainable_parameters(self, facts: Facts) -> int:
+        return facts.shapes.vocabulary - 1
+
+
+@dataclass(frozen=True)
+class MergesNothing(LogitBias):
+    merges: ClassVar[bool] = True
+
+    def merge(self, module: nn.Module, base: Base) -> nn.Module:
+        return base.model
+
+
+@dataclass(frozen=True)
+class MergesHalf(Lora):
+    def merge(self, module: nn.Module, base: Base) -> nn.Module:
+        for name, value in module.named_parameters():
+            if "lora_B" in name:
+                value.data *= 0.999
+        return super().merge(module, base)
+
+
+@dataclass(frozen=True)
+class MergesInSecret(Lora):
+    """Does not say which weights of the base merging changes."""
+
+    def folded(self, base: Base) -> Iterable[str]:
+        return ()
+
+
+@dataclass(frozen=True)
+class KeepsTheAdapter(LogitBias):
+    merges: ClassVar[bool] = True
+
+    def merge(self, module: nn.Module, base: Base) -> nn.Module:
+        return module
+
+
 # repeatable, checkpoint
 
 
@@ -461,13 +510,14 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants("unfit", SaysFalse),
     *mutants("fits", FitsNothing),
     *mutants("attaches", Raises, TrainsNothing, LeavesBaseUnfrozen, TrainsWithoutSayingSo),
+    *mutants("counts", Miscounts),
     *mutants("trains", RaisesInForward),
     *mutants("gives the base back", ChangesWeight, SwapsWeights, ChangesProcess),
     *mutants("gradients", TrainsUnused, UnfreezesLater),
     *mutants("identity at start", StartsElsewhere),
     *mutants("steady", DropsInEvaluation),
     *mutants("learns", LearnsUphill),
-    *mutants("causal", Peeks),
+    *mutants("causal", Peeks, ClaimsToPeek),
     *mutants("padding", MixesRows),
     *mutants("padding", CountsPadding, model="gpt2"),
     # A prompt that is put in front of every call is in the way of a cache, hence of what is generated with one.
@@ -477,6 +527,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants("saves", SavesPickle),
     *mutants("reloads", SavesTooLittle, SavesOtherNames, LoadsNothing, LoadsNoise, ForgetsFrozenDraw),
     *mutants("stock peft", ScalesBehindTheConfig),
+    *mutants("merges", MergesNothing, MergesHalf, MergesInSecret, KeepsTheAdapter),
     *mutants("repeatable", DrawsUnseeded),
     *mutants("checkpoint", RemembersOutsideParameters),
 )

@@ -29,7 +29,7 @@ from peftbench.testing.toy import toy
 from peftbench.training.loop import How, mean_loss
 
 # Far and long enough for what was learned to contradict what is held out.
-STEPS, RATE = 40, 0.05
+STEPS, RATE = 80, 0.05
 TRAINED = [name for name in registry.shipped("methods") if registry.load("methods", name).value.trains]
 PROMPTS = [name for name in TRAINED if issubclass(registry.load("methods", name).value, PromptMethod)]
 

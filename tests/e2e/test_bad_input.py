@@ -66,6 +66,17 @@ def _family(folder: Path) -> list[str]:
     return ["--tasks", "toy_mood", "--models", "model", "--methods", "zero_shot"]
 
 
+def _namesakes(folder: Path) -> list[str]:
+    """Two task files of one name, with other rows."""
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        template = (files("peftbench.tasks") / "_template.yaml").read_text(encoding="utf-8")
+        (folder / name / "mine.yaml").write_text(template.replace("TITLE", "mine"))
+        rows = (files("peftbench.tasks") / "_template.csv").read_text(encoding="utf-8")
+        (folder / name / "mine.csv").write_text(rows if name == "one" else rows.replace("a", "e"))
+    return ["--tasks", "one/mine.yaml,other/mine.yaml", "--models", "tiny", "--methods", "zero_shot"]
+
+
 def _options(*arguments: str) -> Callable[[Path], list[str]]:
     return lambda folder: list(arguments)
 
@@ -97,6 +108,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         _suite(GOOD.replace("zero_shot", "{use: lora, lr: 1e-3}")),
         "'lr' is no hyperparameter of lora. Write: {use: lora, train.lr: ...}",
     ),
+    "namesakes": (_namesakes, "Two different tasks are called mine. Give one of the files another name."),
     "name as a key": (_suite(GOOD.replace("zero_shot", "lora: {r: 4}")), "write it as: {use: NAME, ...}"),
     "override": (_options(*ASK, "trian.limit=3"), "Unknown section 'trian'"),
     "hyperparameter": (
@@ -112,7 +124,11 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "empty split": (_mirror([]), "has no rows"),
     "no mirror": (
         _options("--tasks", "sst2", "--models", "tiny", "--methods", "lora", "--data-root", "nowhere"),
-        "nowhere/sst2/train.jsonl.gz. Check --data-root",
+        "/nowhere. Check --data-root",
+    ),
+    "data root is a file": (
+        _options("--tasks", "sst2", "--models", "tiny", "--methods", "lora", "--data-root", str(TINY / "config.json")),
+        "config.json is a file. --data-root names a folder.",
     ),
     "no weights": (_model(weights=None), "has no weights as safetensors. Copy the *.safetensors"),
     "pickled weights": (_model(weights="pytorch_model.bin"), "Convert its .bin files to safetensors."),

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.command import environment, peftbench
+from e2e.command import OF_EACH_KIND, environment, peftbench
 from e2e.processes import alive, children, started, stop, waited
-from peftbench import registry
 from peftbench.executors._executor import Watcher
 from peftbench.executors.local import Local
 from peftbench.record import Record
@@ -25,7 +24,7 @@ from peftbench.verbs import run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks at processes through /proc")
 
-METHODS = registry.shipped("methods")
+COLUMNS = {"run_id", "task", "model", "method", "seed", "state", "phase", "done", "total"}
 SMALL = ("--threads", "1", "--no-report", "train.max_steps=3", "train.limit=48", "evaluate.limit=8")
 TWO = ("--executor", "local", "--workers", "2")
 AtWork = tuple[subprocess.Popen[str], list[int]]
@@ -48,13 +47,13 @@ def comparable(store: Path) -> dict[str, object]:
 
 
 def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
-    ask = ("--tasks", "toy_mood,toy_more", "--models", "tiny", "--methods", ",".join(METHODS))
+    ask = ("--tasks", "toy_mood,toy_more", "--models", "tiny", "--methods", ",".join(OF_EACH_KIND))
     for name, how in (("inline", ()), ("local", TWO)):
         done = peftbench("run", *ask, *SMALL, "--store", tmp_path / name, *how)
         assert done.code == 0, done.err
-        assert done.err.count(" accuracy ") == 2 * len(METHODS)
+        assert done.err.count(" accuracy ") == 2 * len(OF_EACH_KIND)
     inline, local = comparable(tmp_path / "inline"), comparable(tmp_path / "local")
-    assert len(inline) == 2 * len(METHODS)
+    assert len(inline) == 2 * len(OF_EACH_KIND)
     assert inline == local
 
 
@@ -148,7 +147,7 @@ def test_status_tells_how_far_and_a_dead_command_leaves_no_workers(at_work: AtWo
         return all(row["phase"] == "fit" and row["done"] for row in far)
 
     assert waited(both_train), far
-    assert [(set(row), row["state"]) for row in far] == [({"run_id", "state", "phase", "done", "total"}, "running")] * 2
+    assert [(set(row), row["state"]) for row in far] == [(COLUMNS, "running")] * 2
     assert peftbench("status", "--store", tmp_path).out.count("running  fit ") == 2
     process.kill()
     assert waited(lambda: not any(alive(worker) for worker in workers), 10), "the workers outlived the command"

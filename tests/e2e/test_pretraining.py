@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from e2e.command import environment, snapshot
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pretrain_tiny.py"
@@ -17,6 +19,7 @@ def pretrain(folder: Path, seed: int) -> dict[str, bytes]:
     return snapshot(folder)
 
 
+@pytest.mark.slow
 def test_equal_bytes_for_equal_seeds(tmp_path: Path) -> None:
     first, second, other = pretrain(tmp_path / "a", 1), pretrain(tmp_path / "b", 1), pretrain(tmp_path / "c", 2)
     assert "model.safetensors" in first

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.command import environment, peftbench, snapshot
+from e2e.command import OF_EACH_KIND, environment, peftbench, snapshot
 from peftbench import registry
 from peftbench.record import Record
 from peftbench.store import Store
@@ -151,7 +151,7 @@ def test_a_folder_of_stores_is_no_store(tmp_path: Path) -> None:
     for verb in ("status", "report"):
         done = peftbench(verb, "--store", "results", folder=tmp_path)
         assert done.code == 2
-        assert "There is no store results. Did you mean results/first?" in done.sentence
+        assert "results holds no runs. Did you mean results/first?" in done.sentence
     assert not (tmp_path / "results" / "report").exists()
 
 
@@ -198,11 +198,11 @@ def test_a_method_that_fails_is_one_recorded_failure(fault: str, tmp_path: Path)
 def test_equal_batches_whatever_the_method(tmp_path: Path) -> None:
     """Same seed, same batches: also where virtual tokens leave no room for some examples; another seed, others."""
     ask = [*ASK, "train.max_length=46"]
-    ask[ask.index("lora")] = ",".join(registry.shipped("methods"))
+    ask[ask.index("lora")] = ",".join(OF_EACH_KIND)
     ask[ask.index("--seeds") + 1] = "1,2"
     assert peftbench("run", *ask, "--store", tmp_path, *SMALL).code == 0
     trained = [record for record in Store(tmp_path).records() if record.fit]
-    assert len(trained) == 2 * (len(registry.shipped("methods")) - 1)
+    assert len(trained) == 2 * (len(OF_EACH_KIND) - 1)
     assert len({(record.fit.unfit, record.fit.cut) for record in trained if record.fit}) > 1
     batches = {
         seed: {record.fit.batches for record in trained if record.fit and record.spec.seed == seed} for seed in (1, 2)

@@ -1,4 +1,4 @@
-"""The adapter of a run loads with stock `peft` in a fresh process and gives the record's answers, for every method."""
+"""The adapter of a run loads with stock `peft` in a fresh process and gives the answers of the record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.command import environment, peftbench
+from e2e.command import OF_EACH_KIND, environment, peftbench
 from peftbench import registry
 from peftbench.methods._peft import PeftMethod
 from peftbench.record import Prediction, Record
@@ -37,7 +37,9 @@ def ask(model, question):
         text = question["message"] + "\\nAnswer:\\n"
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         ids = torch.cat([torch.tensor([[tokenizer.bos_token_id]]), ids], dim=1)
-    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+    several = hasattr(model.active_peft_config, "n_tasks") or hasattr(model.active_peft_config, "num_tasks")
+    of_first = {"task_ids": torch.zeros(1, dtype=torch.long)} if several else {}
+    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, **of_first,
                          max_new_tokens=question["max_new_tokens"],
                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id)
     return tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True).strip()
@@ -53,13 +55,23 @@ print(json.dumps(answers))
 SHARED = Path(__file__).parents[3] / "shared"
 
 
-# Every method that the library knows, its encoders too: what is saved has to mean the same to it.
-KNOWN = [name for name in registry.shipped("methods") if issubclass(registry.load("methods", name).value, PeftMethod)]
+def _known(name: str) -> bool:
+    method = registry.load("methods", name).value
+    return issubclass(method, PeftMethod) and method.causal
 
 
-def _run(store: Path, *ask: str | Path) -> Store:
-    """One run of each method that the library knows."""
-    methods = [*(f"{{use: {name}}}" for name in KNOWN), "{use: p_tuning, encoder_reparameterization_type: MLP}"]
+# Every method that the library knows and that answers a question alone as it does in a batch.
+KNOWN = [name for name in registry.shipped("methods") if _known(name)]
+ASKED = pytest.mark.parametrize(
+    "methods",
+    [[name for name in KNOWN if name in OF_EACH_KIND], pytest.param(KNOWN, marks=pytest.mark.slow)],
+    ids=["of each kind", "all"],
+)
+
+
+def _run(store: Path, known: list[str], *ask: str | Path) -> Store:
+    """One run of each method, and of p_tuning with its other encoder, which has to mean the same to the library."""
+    methods = [*(f"{{use: {name}}}" for name in known), "{use: p_tuning, encoder_reparameterization_type: MLP}"]
     own = (f"methods=[{', '.join(methods)}]", "--seeds", "1", "--store", store, "--threads", "1", "--no-report")
     done = peftbench("run", *ask, *own)
     assert done.code == 0, done.err
@@ -96,16 +108,18 @@ def _questions(record: Record, predictions: Sequence[Prediction]) -> list[dict[s
     return questions
 
 
-def test_embedded_model(tmp_path: Path) -> None:
+@ASKED
+def test_embedded_model(methods: list[str], tmp_path: Path) -> None:
     ask = ("--tasks", "toy_mood", "--models", "tiny", "train.max_steps=20", "evaluate.limit=12")
-    asked = _compare(_run(tmp_path / "s", *ask), Path(str(files("peftbench.models") / "tiny")), tmp_path)
-    assert asked == {name: 24 if name == "p_tuning" else 12 for name in KNOWN}
+    asked = _compare(_run(tmp_path / "s", methods, *ask), Path(str(files("peftbench.models") / "tiny")), tmp_path)
+    assert asked == {name: 24 if name == "p_tuning" else 12 for name in methods}
 
 
 @pytest.mark.shared
-def test_real_model(tmp_path: Path) -> None:
+@ASKED
+def test_real_model(methods: list[str], tmp_path: Path) -> None:
     folder = SHARED / "models" / "stories15m-llama2"
     ask = ("--tasks", "copa", "--models", folder, "--data-root", SHARED / "data")
     limits = ("train.limit=32", "train.max_steps=8", "evaluate.limit=12")
-    asked = _compare(_run(tmp_path / "s", *ask, *limits), folder, tmp_path)
-    assert asked == {name: 24 if name == "p_tuning" else 12 for name in KNOWN}
+    asked = _compare(_run(tmp_path / "s", methods, *ask, *limits), folder, tmp_path)
+    assert asked == {name: 24 if name == "p_tuning" else 12 for name in methods}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,8 +18,11 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from peftbench.methods._attach import Adapter
+from peftbench.methods._method import Method
+from peftbench.methods.zero_shot import ZeroShot
 from peftbench.spec import TrainSpec
-from peftbench.training.optim import adamw, learning_rate_factor
+from peftbench.training.optim import learning_rate_factor, optimizer, parameter_groups
 from property.strategies import shares
 
 KINDS = ("cosine", "linear", "constant")
@@ -76,22 +80,58 @@ def test_after_the_warm_up_it_is_the_schedule_of_transformers(kind: str) -> None
     check()
 
 
+@dataclass(frozen=True)
+class Twofold(ZeroShot):
+    """The second layer learns faster."""
+
+    factor: float = 1.0
+
+    def learning_rate_factor(self, name: str) -> float:
+        return self.factor if name.startswith("1.") else 1.0
+
+
+@dataclass(frozen=True)
+class Descent(ZeroShot):
+    """Plain steps down the gradient."""
+
+    def optimizer(self, module: nn.Module, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups)
+
+
+def adapter(method: Method, module: nn.Module) -> Adapter:
+    return Adapter(method, module, dict(module.named_parameters()))
+
+
 def test_vectors_are_not_decayed() -> None:
     layer = nn.Linear(3, 2)
-    optimizer = adamw(layer.parameters(), TrainSpec(learning_rate=0.1, weight_decay=0.5))
-    decays = {id(value): group["weight_decay"] for group in optimizer.param_groups for value in group["params"]}
+    found = optimizer(adapter(ZeroShot(), layer), TrainSpec(learning_rate=0.1, weight_decay=0.5))
+    decays = {id(value): group["weight_decay"] for group in found.param_groups for value in group["params"]}
     assert decays == {id(layer.weight): 0.5, id(layer.bias): 0.0}
-    assert {(group["lr"], group["betas"], group["eps"]) for group in optimizer.param_groups} == {
-        (0.1, (0.9, 0.999), 1e-8)
+    assert {(group["lr"], group["betas"], group["eps"]) for group in found.param_groups} == {(0.1, (0.9, 0.999), 1e-8)}
+
+
+def test_one_kind_of_parameter_is_one_group() -> None:
+    spec = TrainSpec(learning_rate=0.1, weight_decay=0.0)
+    assert len(parameter_groups(adapter(ZeroShot(), nn.Linear(3, 2)), spec)) == 1
+
+
+def test_a_method_may_train_some_parameters_faster() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    spec = TrainSpec(learning_rate=0.5, weight_decay=0.0)
+    rates = {
+        name: group["lr"]
+        for group in parameter_groups(adapter(Twofold(factor=16.0), module), spec)
+        for name in group["names"]
     }
+    assert rates == {"0.weight": 0.5, "0.bias": 0.5, "1.weight": 8.0, "1.bias": 8.0}
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 2)])
-def test_one_kind_of_parameter_is_one_group(shape: tuple[int, ...]) -> None:
-    optimizer = adamw([nn.Parameter(torch.zeros(*shape))], TrainSpec(learning_rate=0.1))
-    assert len(optimizer.param_groups) == 1
+def test_a_method_may_bring_its_optimiser() -> None:
+    found = optimizer(adapter(Descent(), nn.Linear(3, 2)), TrainSpec(learning_rate=0.1))
+    assert isinstance(found, torch.optim.SGD)
+    assert {group["lr"] for group in found.param_groups} == {0.1}
 
 
 def test_an_unresolved_learning_rate_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="resolved spec"):
-        adamw([], TrainSpec())
+        optimizer(adapter(ZeroShot(), nn.Linear(3, 2)), TrainSpec())

@@ -154,6 +154,9 @@ def test_every_default_is_filled_in(world: Path) -> None:
         "r": 16,
         "lora_alpha": 32,
         "lora_dropout": 0.0,
+        "use_rslora": False,
+        "init_lora_weights": None,
+        "lora_optimizer": None,
         "targets": ["query", "key", "value", "output"],
         "target_modules": None,
     }

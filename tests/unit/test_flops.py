@@ -30,6 +30,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "ia3": {},
     "bitfit": {},
     "ln_tuning": {},
+    "bottleneck": {"width": 3},
+    "parallel": {"width": 3},
+    "svft": {},
+    "head_only": {},
     "prompt_tuning": {"num_virtual_tokens": 7},
     "prefix_tuning": {"num_virtual_tokens": 7},
     # The counter of torch does not see the kernel of an LSTM; that one is below.

@@ -41,7 +41,7 @@ def folder(path: Path, config: Any = LLAMA, **files: bytes) -> Path:
 def test_a_folder_tells_its_facts(tmp_path: Path) -> None:
     facts = find(str(folder(tmp_path / "tiny")))
     assert (facts.name, facts.model_type, facts.context, facts.hidden_size) == ("tiny", "llama", 64, 8)
-    assert (facts.layers, facts.vocabulary, facts.folder) == (2, 50, tmp_path / "tiny")
+    assert (facts.shapes.layers, facts.shapes.vocabulary, facts.folder) == (2, 50, tmp_path / "tiny")
     assert facts.roles is ARCHITECTURES["llama"]
     assert facts.revision == content_hash(tmp_path / "tiny")
 
@@ -56,7 +56,7 @@ def test_a_name_is_that_of_the_folder_however_it_is_written(tmp_path: Path, monk
 def test_gpt2_names_its_sizes_otherwise(tmp_path: Path) -> None:
     config = {"model_type": "gpt2", "n_positions": 128, "n_embd": 12, "n_layer": 3, "vocab_size": 7}
     facts = find(str(folder(tmp_path / "g", config)))
-    assert (facts.context, facts.hidden_size, facts.layers) == (128, 12, 3)
+    assert (facts.context, facts.hidden_size, facts.shapes.layers) == (128, 12, 3)
 
 
 def test_the_revision_is_the_content(tmp_path: Path) -> None:
@@ -138,9 +138,11 @@ def test_folders_that_are_no_model(config: Any, files: dict[str, bytes], words: 
 
 
 def test_a_model_in_parts_is_whole_with_all_of_them(tmp_path: Path) -> None:
-    assert find(str(folder(tmp_path / "m", LLAMA, **{PARTS[0]: INDEX, PARTS[1]: b"", PARTS[2]: b""}))).layers == 2
+    assert (
+        find(str(folder(tmp_path / "m", LLAMA, **{PARTS[0]: INDEX, PARTS[1]: b"", PARTS[2]: b""}))).shapes.layers == 2
+    )
     named = {**LLAMA, "transformers_weights": "mine.safetensors"}
-    assert find(str(folder(tmp_path / "n", named, **{"mine.safetensors": b""}))).layers == 2
+    assert find(str(folder(tmp_path / "n", named, **{"mine.safetensors": b""}))).shapes.layers == 2
 
 
 def test_folders_named_like_files_and_links_to_nothing(tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ def test_a_model_that_is_cached_in_part_is_not_blamed(
     (tmp_path / PARTS[0]).write_bytes(INDEX)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     if whole:
-        assert find("owner/name").layers == 2
+        assert find("owner/name").shapes.layers == 2
         return
     with pytest.raises(ModelProblem, match=r"owner/name is not wholly in the cache, and the hub is off\.") as caught:
         find("owner/name")

@@ -69,7 +69,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(
 ) -> None:
     def gradients(size: int) -> torch.Tensor:
         with attached(Full(), base) as adapter:
-            loop.backward(adapter.module, examples, TrainSpec(learning_rate=1e-3), how(tmp_path, size))
+            loop.backward(adapter, examples, TrainSpec(learning_rate=1e-3), how(tmp_path, size))
             return torch.cat([value.grad.flatten() for value in adapter.trainable.values() if value.grad is not None])
 
     whole, split = gradients(8), gradients(micro_batch)

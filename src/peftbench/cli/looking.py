@@ -12,7 +12,7 @@ from peftbench.errors import UsageError
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="tasks, methods, models, suites, bundles or executors")],
+    kind: Annotated[str, typer.Argument(help="tasks, methods, variants, models, suites, bundles or executors")],
     as_json: AsJson = False,
 ) -> None:
     """List what can be named."""
@@ -24,6 +24,9 @@ def list_(
         show_json(rows)
     else:
         show_on_terminal(rows_table(rows))
+        if kind == "methods":
+            typer.echo("\nVariants: settings of a method under a name of their own")
+            show_on_terminal(rows_table(catalogue("variants")))
 
 
 def show(
@@ -63,6 +66,10 @@ def check(
         show_json([vars(item) for item in checks])
     else:
         show_on_terminal(checks_table(checks))
+        if {"specimen", "rows"} & {item.name for item in checks} == {"specimen"} and all(
+            item.passed for item in checks
+        ):
+            typer.echo("Its rows were not looked at: see peftbench show task NAME --data-root DIR.", err=True)
     if not all(item.passed for item in checks):
         raise typer.Exit(1)
 
@@ -77,7 +84,9 @@ def new(
     if kind not in {"task", "method"}:
         raise UsageError(f"{kind!r} cannot be written.", "There are: task, method")
     written = verbs.new_file("task" if kind == "task" else "method", file)
-    typer.echo(f"Wrote {' and '.join(map(str, written))}. Next: peftbench check {file}")
+    # An example of a task in Python names its rows, which are somebody's own.
+    rows = "put train.jsonl and test.jsonl beside it, then " if (kind, file.suffix) == ("task", ".py") else ""
+    typer.echo(f"Wrote {' and '.join(map(str, written))}. Next: {rows}peftbench check {file}")
 
 
 def env(as_json: AsJson = False) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ _WIDTHS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 class Adapter:
     """A method attached to a base: the module to call, and the parameters that are trained."""
 
+    method: Method
     module: nn.Module
     trainable: dict[str, nn.Parameter]
 
@@ -42,6 +43,12 @@ class Adapter:
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of what is trained, in host memory."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.trainable.items()}
+
+    def put(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Give what is trained the values of a `state`."""
+        with torch.no_grad():
+            for name, value in self.trainable.items():
+                value.copy_(state[name])
 
 
 class Original:
@@ -85,10 +92,13 @@ class Original:
 
 
 @contextlib.contextmanager
-def attached(method: Method, base: Base, original: Original | None = None) -> Iterator[Adapter]:
+def attached(
+    method: Method, base: Base, original: Original | None = None, *, to_merge: bool = False
+) -> Iterator[Adapter]:
     """Attach a method for the length of a `with` block; afterwards the base is what it was.
 
     Whoever attaches one method after the other to a base keeps its `original`, so that its values are noted once.
+    With `to_merge` the adapter may be folded into the base before the end.
 
     Raises:
         MethodProblem: the method leaves the base unfrozen, trains nothing, or changed the base's values.
@@ -97,18 +107,19 @@ def attached(method: Method, base: Base, original: Original | None = None) -> It
     structure = Structure(model)
     own = {value: name for name, value in model.named_parameters()}
     declared = frozenset(method.changes(base))
+    aside = declared.union(method.folded(base) if to_merge else ())
     with contextlib.ExitStack() as stack:
         if original is None:
             original = stack.enter_context(contextlib.closing(Original(model)))
-        original.note(declared)
+        original.note(aside)
         try:
             module = method.attach(base)
-            yield Adapter(module, _trainable(method, module, own, declared))
+            yield Adapter(method, module, _trainable(method, module, own, declared))
         finally:
             structure.restore()
             for value in model.parameters():
                 value.grad = None
-            original.put_back(declared)
+            original.put_back(aside)
         changed = original.differing()
     if changed:
         raise MethodProblem(
@@ -157,18 +168,21 @@ class Structure:
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [(module, type(module), _copy_dicts(vars(module))) for module in model.modules()]
-        self._flags = [(value, value.requires_grad) for value in model.parameters()]
+        self._values = [(value, value.requires_grad, value.data) for value in model.parameters()]
         self._configs = {id(config): (config, copy.deepcopy(vars(config))) for config in _configs(model)}
 
     def restore(self) -> None:
-        """Put all of it back; values of tensors are left as they are."""
+        """Put all of it back; what stands in the memory of tensors is left as it is."""
         for module, kind, attributes in self._modules:
             # torch's own parametrisations swap the class of a layer.
             module.__class__ = kind
             vars(module).clear()
             vars(module).update(_copy_dicts(attributes))
-        for value, flag in self._flags:
+        for value, flag, data in self._values:
             value.requires_grad_(flag)
+            # Some methods give a parameter other memory.
+            if value.data_ptr() != data.data_ptr():
+                value.data = data
         for config, attributes in self._configs.values():
             vars(config).clear()
             vars(config).update(attributes)

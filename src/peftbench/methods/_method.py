@@ -14,20 +14,23 @@ by the machinery in `_attach.py`, so that a method says only what is its own.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from peftbench.errors import MethodProblem, UnknownName
+from peftbench.shapes import Shapes
 from peftbench.spec import Settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -45,6 +48,8 @@ class Facts(Protocol):
     @property
     def hidden_size(self) -> int: ...
     @property
+    def shapes(self) -> Shapes: ...
+    @property
     def sliding_window(self) -> int | None: ...
     @property
     def roles(self) -> Mapping[str, tuple[str, ...]]: ...
@@ -59,6 +64,14 @@ class Base(Protocol):
     def facts(self) -> Facts: ...
 
 
+class Variant:
+    """Settings of a method that are known under a name of their own: `olora` is `lora` with another start."""
+
+    def __init__(self, about: str, **settings: Any) -> None:
+        """Say in a line what is other than in the method, and with which hyperparameters."""
+        self.about, self.settings = about, settings
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """Base of all methods; the fields of a subclass are its hyperparameters, with the paper's defaults.
@@ -69,7 +82,11 @@ class Method(ABC):
     - `trains`: False for a reference that is only evaluated; such a run is done once, whatever the seeds;
     - `identity_at_start`: attached but untrained, the model answers as the base does;
     - `learning_rate`: the default when a suite names none;
-    - `reference`: "floor" or "ceiling" for a row that others are compared with, and that tables set apart.
+    - `reference`: "floor" or "ceiling" for a row that others are compared with, and that tables set apart;
+    - `merges`: what was trained can be folded into the base, see `merge`;
+    - `causal`: an answer knows nothing of tokens to come, of padding, and of the other rows of its batch;
+    - `size`: the hyperparameter that says how much is trained, see `resized`;
+    - `variants`: settings that have a name of their own, by that name.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -79,6 +96,10 @@ class Method(ABC):
     identity_at_start: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
     reference: ClassVar[Literal["floor", "ceiling"] | None] = None
+    merges: ClassVar[bool] = False
+    causal: ClassVar[bool] = True
+    size: ClassVar[str | None] = None
+    variants: ClassVar[Mapping[str, Variant]] = {}
 
     @abstractmethod
     def attach(self, base: Base) -> nn.Module:
@@ -102,6 +123,76 @@ class Method(ABC):
         """Names of base parameters whose values training changes in place; they are kept aside and put back."""
         del base
         return ()
+
+    def trainable_parameters(self, facts: Facts) -> int | None:
+        """How many numbers are trained on a model, by a formula; None where only attaching tells."""
+        del facts
+        return None
+
+    def sizes(self, facts: Facts) -> Sequence[int]:
+        """What the hyperparameter `size` may be on a model, from the least that is trained to the most."""
+        return range(1, facts.hidden_size + 1)
+
+    def with_size(self, size: int) -> Self:
+        """The same method with another `size`; a scale that goes with it keeps its proportion."""
+        assert self.size is not None
+        return dataclasses.replace(self, **{self.size: size})
+
+    def resized(self, facts: Facts, trainable_parameters: int) -> Self:
+        """The same method with the `size` that trains the number of parameters nearest to the one given.
+
+        Raises:
+            MethodProblem: the method has no size, or there is no formula for what it trains with these settings.
+        """
+        if self.size is None or self.trainable_parameters(facts) is None:
+            raise MethodProblem(
+                f"{type(self).__name__} has no size to choose: what it trains on {facts.name} is fixed.",
+                "Compare it at its own size, or choose a method with a rank, a width or a number of tokens.",
+            )
+
+        def trained(size: int) -> int:
+            return self.with_size(size).trainable_parameters(facts) or 0
+
+        sizes = self.sizes(facts)
+        place = bisect.bisect_left(sizes, trainable_parameters, key=trained)
+        near = sizes[max(0, place - 1) : place + 1]
+        return self.with_size(min(near, key=lambda size: abs(trained(size) - trainable_parameters)))
+
+    def begin(self, module: nn.Module, steps: int) -> None:
+        """Told before the first of `steps` optimiser steps."""
+        del module, steps
+
+    def optimizer(self, module: nn.Module, groups: list[dict[str, Any]]) -> torch.optim.Optimizer | None:
+        """An optimiser of the method's own in the place of AdamW.
+
+        `groups` are parameter groups as torch takes them: `params`, their `names`, `lr` and `weight_decay`.
+        """
+        del module, groups
+        return None
+
+    def learning_rate_factor(self, name: str) -> float:
+        """What the learning rate of a trained parameter is multiplied by."""
+        del name
+        return 1.0
+
+    def penalty(self, module: nn.Module) -> torch.Tensor | None:
+        """A number with a gradient, added to the loss after each forward pass in training."""
+        del module
+        return None
+
+    def after_step(self, module: nn.Module, step: int) -> None:
+        """Told after each optimiser step, counted from 1, while the gradients are still there."""
+        del module, step
+
+    def folded(self, base: Base) -> Iterable[str]:
+        """Names of base parameters that `merge` changes in place; they are kept aside and put back."""
+        del base
+        return ()
+
+    def merge(self, module: nn.Module, base: Base) -> nn.Module:
+        """Fold what was trained into the base: a module that answers as `module` does, without the adapter."""
+        del module, base
+        raise MethodProblem(f"{type(self).__name__} cannot be merged.", "Evaluate it attached.")
 
     def save(self, module: nn.Module, base: Base, folder: Path) -> None:
         """Write what was trained into an empty folder, as safetensors."""

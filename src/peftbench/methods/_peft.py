@@ -6,7 +6,7 @@ So that listing and planning never import `peft`, which takes seconds; a contrac
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +16,9 @@ from peftbench.methods._method import Base, Facts, Method
 
 if TYPE_CHECKING:
     from torch import nn
+
+# Families whose linear layers are transformers' Conv1D.
+_TRANSPOSED = {"gpt2"}
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,61 @@ class PeftMethod(Method):
 
 @dataclass(frozen=True)
 class TargetedPeftMethod(PeftMethod):
-    """A `peft` method that is injected into layers chosen by role, or by name in peft's own terms."""
+    """A `peft` method that is injected into layers chosen by role, or by name in peft's own terms.
+
+    `transposes` says whether the library takes the layers of GPT-2, which keep their weights transposed.
+    """
+
+    transposes: ClassVar[bool] = False
 
     targets: tuple[str, ...] = ("query", "key", "value", "output")
     target_modules: tuple[str, ...] | None = None
 
     def unfit(self, facts: Facts) -> str | None:
-        """A model that lacks a role asked for."""
+        """A model that lacks a role asked for, or whose layers the library does not take."""
+        if facts.model_type in _TRANSPOSED and not self.transposes and "norm" not in self.targets:
+            return f"peft's {self.config_class} does not take the transposed layers of {facts.model_type}"
         return None if self.target_modules else missing_role(facts, self.targets)
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters, with roles turned into layer names."""
         settings: dict[str, Any] = {key: value for key, value in self.settings().items() if key != "targets"}
         settings["target_modules"] = list(self.target_modules or layers(facts, self.targets))
-        return settings
+        return {**settings, "fan_in_fan_out": facts.model_type in _TRANSPOSED} if self.transposes else settings
+
+    def layer_parameters(self, inputs: int, outputs: int) -> int | None:
+        """How many numbers are trained in a linear layer, by a formula; None where there is none."""
+        del inputs, outputs
+        return None
+
+    def trainable_parameters(self, facts: Facts) -> int | None:
+        """The sum over the targeted layers of all blocks; None where `target_modules` names others than roles do."""
+        shapes = self.targeted_shapes(facts)
+        counts = None if shapes is None else [self.layer_parameters(*shape) for shape in shapes]
+        if counts is None or None in counts:
+            return None
+        return facts.shapes.layers * sum(count or 0 for count in counts)
+
+    def targeted_shapes(self, facts: Facts) -> list[tuple[int, int]] | None:
+        """Inputs and outputs of the targeted linear layers of one block, None where a target is no layer of a role."""
+        names = self.target_modules or layers(facts, self.targets)
+        linear = facts.shapes.linear
+        return [linear[name] for name in names] if all(name in linear for name in names) else None
+
+    def folded(self, base: Base) -> Iterable[str]:
+        """The weights and biases of the targeted layers."""
+        if not self.merges:
+            return ()
+        wanted = set(modules_of(base.model, self.target_modules or layers(base.facts, self.targets)))
+        inside = {value for layer in wanted for value in layer.parameters()}
+        return [name for name, value in base.model.named_parameters() if value in inside]
+
+    def merge(self, module: nn.Module, base: Base) -> nn.Module:
+        """The base with the adapter folded into it by the library."""
+        if not self.merges:
+            return super().merge(module, base)
+        merged: nn.Module = peft_model(module).merge_and_unload()
+        return merged
 
 
 @dataclass(frozen=True)
@@ -104,6 +148,12 @@ class PromptMethod(PeftMethod):
         if facts.context and self.num_virtual_tokens >= facts.context // 2:
             return f"{self.num_virtual_tokens} virtual tokens take over half of the context of {facts.context}"
         return None
+
+    def sizes(self, facts: Facts) -> Sequence[int]:
+        """Prompts that leave over half of the context; a hidden size may be as large as that of the widest layer."""
+        if self.size != "num_virtual_tokens":
+            return range(1, max(outputs for _, outputs in facts.shapes.linear.values()) + 1)
+        return range(1, (facts.context or 2048) // 2)
 
     def attach(self, base: Base) -> nn.Module:
         """The base behind the prompt."""
@@ -158,6 +208,15 @@ def layers(facts: Facts, roles: Iterable[str]) -> list[str]:
             )
         names.extend(name for name in facts.roles[role] if name not in names)
     return names
+
+
+def leave_sparse_unchecked() -> None:
+    """Torch warns of sparse tensors until somebody has chosen whether they are checked; this chooses what it does."""
+    import torch
+
+    checks: Any = torch.sparse.check_sparse_tensor_invariants
+    if not checks.is_enabled():
+        checks.disable()
 
 
 def modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:

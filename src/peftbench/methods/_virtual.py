@@ -27,6 +27,12 @@ class _Behind(nn.Module):
         """The model without the prompt."""
         return self.peft.get_base_model()
 
+    def prompt(self, rows: int) -> Any:
+        """What was learned, for as many rows; of methods that learn several tasks at once, the first one's."""
+        if not hasattr(self.peft.active_peft_config, "num_tasks"):
+            return self.peft.get_prompt(rows)
+        return self.peft.get_prompt(rows, torch.zeros(rows, dtype=torch.long, device=self.peft.device))
+
 
 class VirtualTokens(_Behind):
     """A base model behind the learned prompt of a `peft.PeftModel`.
@@ -51,7 +57,7 @@ class VirtualTokens(_Behind):
         positions = position_ids + self.count
         first = past_key_values is None or past_key_values.get_seq_length() == 0
         if first:
-            embedded = _joined(self.peft.get_prompt(rows).to(embedded.dtype), embedded, padding)
+            embedded = _joined(self.prompt(rows).to(embedded.dtype), embedded, padding)
             own = torch.arange(self.count, device=positions.device).expand(rows, -1)
             positions = _joined(own, positions, padding)
         output = self.base(
@@ -85,7 +91,7 @@ class CachedPrefix(_Behind):
         """The base's answer for the caller's tokens; the prefix is put into the cache when there is none yet."""
         rows = input_ids.shape[0]
         if past_key_values is None or past_key_values.get_seq_length() == 0:
-            past_key_values = self.peft.get_prompt(rows)
+            past_key_values = self.prompt(rows)
         return self.base(
             input_ids=input_ids,
             attention_mask=torch.cat([attention_mask.new_ones(rows, self.count), attention_mask], dim=1),

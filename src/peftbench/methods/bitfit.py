@@ -37,6 +37,15 @@ class BitFit(Method):
         """A model that lacks a role asked for."""
         return missing_role(facts, self.targets or ())
 
+    def trainable_parameters(self, facts: Facts) -> int:
+        """One number for each output of a layer; without `targets` one for each bias of norms and head as well."""
+        roles = self.targets or tuple(role for role in facts.roles if role != "norm")
+        shapes = facts.shapes
+        linear = shapes.layers * sum(shapes.linear[name][1] for name in layers(facts, roles) if name in shapes.linear)
+        if self.targets is None:
+            return linear + shapes.head_bias + (shapes.norms * shapes.hidden if shapes.norms_shift else 0)
+        return linear + (shapes.norms * shapes.hidden if "norm" in self.targets else 0)
+
     def attach(self, base: Base) -> nn.Module:
         """The base, with a trained shift behind each layer."""
         import torch

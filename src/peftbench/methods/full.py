@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from peftbench.methods._method import Base, Method
+from peftbench.methods._method import Base, Facts, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,10 @@ class Full(Method):
     def attach(self, base: Base) -> nn.Module:
         """The base itself, unfrozen."""
         return base.model.requires_grad_(requires_grad=True)
+
+    def trainable_parameters(self, facts: Facts) -> int:
+        """The whole model; tied parameters count once."""
+        return facts.shapes.parameters
 
     def changes(self, base: Base) -> Iterable[str]:
         """Everything."""

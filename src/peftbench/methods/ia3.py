@@ -21,6 +21,8 @@ class Ia3(TargetedPeftMethod):
     config_class: ClassVar[str] = "IA3Config"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-3
+    merges: ClassVar[bool] = True
+    transposes: ClassVar[bool] = True
 
     targets: tuple[str, ...] = ("key", "value", "down")
     feedforward_targets: tuple[str, ...] | None = None
@@ -37,11 +39,19 @@ class Ia3(TargetedPeftMethod):
                 raise ValueError(f"{field}: {min(strangers)!r} is not among {of}")
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
-        """The hyperparameters, with roles turned into layer names; GPT-2 keeps its weights transposed."""
+        """The hyperparameters, with roles turned into layer names."""
         settings = super().peft_settings(facts)
         del settings["feedforward_targets"]
         settings["feedforward_modules"] = self._inner(facts, settings["target_modules"])
-        return {**settings, "fan_in_fan_out": facts.model_type == "gpt2"}
+        return settings
+
+    def trainable_parameters(self, facts: Facts) -> int | None:
+        """One number for each output of a target, or for each input of a feed-forward target."""
+        if self.targeted_shapes(facts) is None:
+            return None
+        names = list(self.target_modules or layers(facts, self.targets))
+        at_input, linear = self._inner(facts, names), facts.shapes.linear
+        return facts.shapes.layers * sum(linear[name][0 if name in at_input else 1] for name in names)
 
     def _inner(self, facts: Facts, targets: list[str]) -> list[str]:
         """The targets that are rescaled at their input."""

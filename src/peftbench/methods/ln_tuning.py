@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base
+from peftbench.methods._method import Base, Facts
 from peftbench.methods._peft import TargetedPeftMethod
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ class LnTuning(TargetedPeftMethod):
     config_class: ClassVar[str] = "LNTuningConfig"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
+    merges: ClassVar[bool] = True
 
     targets: tuple[str, ...] = ("norm",)
+
+    def trainable_parameters(self, facts: Facts) -> int | None:
+        """A scale for each place of each norm, and a shift where it has one."""
+        return facts.shapes.norm_parameters if (self.targets, self.target_modules) == (("norm",), None) else None
 
     def attach(self, base: Base) -> nn.Module:
         """The `PeftModel` around the base, its trained norms in full precision."""

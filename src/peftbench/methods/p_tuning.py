@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from peftbench.methods._method import Facts
 from peftbench.methods._peft import EncodedPromptMethod
 
 
@@ -19,6 +20,7 @@ class PTuning(EncodedPromptMethod):
 
     config_class: ClassVar[str] = "PromptEncoderConfig"
     learning_rate: ClassVar[float] = 1e-4
+    size: ClassVar[str | None] = "encoder_hidden_size"
 
     encoder_reparameterization_type: Literal["LSTM", "MLP"] = "LSTM"
     encoder_hidden_size: int | None = None
@@ -33,6 +35,22 @@ class PTuning(EncodedPromptMethod):
                 raise ValueError(f"{name} must be at least 1")
         if not 0 <= self.encoder_dropout < 1:
             raise ValueError("encoder_dropout must be at least 0 and below 1")
+
+    def trainable_parameters(self, facts: Facts) -> int:
+        """The embeddings and the encoder; each direction of the LSTM has four gates with two biases."""
+        hidden, wide = facts.hidden_size, self.encoder_hidden_size or facts.hidden_size
+        if self.encoder_reparameterization_type == "MLP":
+            encoder = _linear(hidden, wide) + _linear(wide, wide) + _linear(wide, hidden)
+        else:
+            inputs = [hidden, *[2 * wide] * (self.encoder_num_layers - 1)]
+            lstm = sum(2 * 4 * wide * (width + wide + 2) for width in inputs)
+            encoder = lstm + _linear(2 * wide, 2 * wide) + _linear(2 * wide, hidden)
+        return self.num_virtual_tokens * hidden + encoder
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    """A linear layer with a bias."""
+    return inputs * outputs + outputs
 
 
 METHOD = PTuning

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from peftbench.methods._method import Base, Facts
-from peftbench.methods._peft import EncodedPromptMethod
-
-if TYPE_CHECKING:
-    from torch import nn
+from peftbench.methods._method import Facts
+from peftbench.methods._prefix import PrefixMethod, cached_width
 
 
 @dataclass(frozen=True)
-class PrefixTuning(EncodedPromptMethod):
+class PrefixTuning(PrefixMethod):
     """`num_virtual_tokens` positions that every token sees, written by two linear layers of `encoder_hidden_size` from
     embeddings that are trained with them (section 4.3), or trained themselves without `prefix_projection`.
 
@@ -22,6 +19,7 @@ class PrefixTuning(EncodedPromptMethod):
 
     config_class: ClassVar[str] = "PrefixTuningConfig"
     learning_rate: ClassVar[float] = 3e-4
+    size: ClassVar[str | None] = "encoder_hidden_size"
 
     prefix_projection: bool = True
     encoder_hidden_size: int | None = 512
@@ -32,17 +30,14 @@ class PrefixTuning(EncodedPromptMethod):
         if self.encoder_hidden_size is not None and self.encoder_hidden_size < 1:
             raise ValueError("encoder_hidden_size must be at least 1")
 
-    def unfit(self, facts: Facts) -> str | None:
-        """A context that the prefix would fill, and a sliding window: cached columns count for it, padding too."""
-        if facts.sliding_window is not None:
-            return f"a prefix slides out of the attention window of {facts.sliding_window} tokens of {facts.model_type}"
-        return super().unfit(facts)
-
-    def attach(self, base: Base) -> nn.Module:
-        """The base behind the cached prefix."""
-        from peftbench.methods._virtual import CachedPrefix
-
-        return CachedPrefix(self.wrapped(base))
+    def trainable_parameters(self, facts: Facts) -> int:
+        """A key and a value for each virtual token in each layer; with a projection the two layers that write them."""
+        width = cached_width(facts)
+        written = 2 * facts.shapes.layers * width
+        if not self.prefix_projection:
+            return self.num_virtual_tokens * written
+        wide = self.encoder_hidden_size or facts.hidden_size
+        return self.num_virtual_tokens * width + (width + 1) * wide + (wide + 1) * written
 
 
 METHOD = PrefixTuning

@@ -22,6 +22,7 @@ class PromptTuning(PromptMethod):
 
     config_class: ClassVar[str] = "PromptTuningConfig"
     learning_rate: ClassVar[float] = 3e-2
+    size: ClassVar[str | None] = "num_virtual_tokens"
 
     sampled_vocabulary: int | None = None
 
@@ -35,6 +36,10 @@ class PromptTuning(PromptMethod):
         settings = super().peft_settings(facts)
         del settings["sampled_vocabulary"]
         return {**settings, "prompt_tuning_init": "SAMPLE_VOCAB"}
+
+    def trainable_parameters(self, facts: Facts) -> int:
+        """One embedding for each virtual token."""
+        return self.num_virtual_tokens * facts.hidden_size
 
     def attach(self, base: Base) -> nn.Module:
         """The base behind the prompt."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from peftbench.methods._method import Base, Method
+from peftbench.methods._method import Base, Facts, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,11 @@ class ZeroShot(Method):
     def attach(self, base: Base) -> nn.Module:
         """The base itself."""
         return base.model
+
+    def trainable_parameters(self, facts: Facts) -> int:
+        """None."""
+        del facts
+        return 0
 
 
 METHOD = ZeroShot

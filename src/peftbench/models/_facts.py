@@ -16,6 +16,8 @@ from peftbench import hub
 from peftbench.errors import DataProblem, ModelProblem, first_line
 from peftbench.mirror import LOCK, Locked, model_folder, read_lock, verify
 from peftbench.models._roles import ARCHITECTURES, Roles
+from peftbench.models._shapes import shapes
+from peftbench.shapes import Shapes
 
 # Files whose content decides what a model answers: all that the library looks for in a folder.
 _IDENTITY = (
@@ -43,9 +45,7 @@ class ModelFacts:
     revision: str
     model_type: str
     context: int
-    hidden_size: int
-    layers: int
-    vocabulary: int
+    shapes: Shapes
     sliding_window: int | None
     folder: Path | None
     mirrored: bool = False
@@ -54,6 +54,11 @@ class ModelFacts:
     def roles(self) -> Roles:
         """The layers of the architecture by role."""
         return ARCHITECTURES[self.model_type]
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of the embeddings, as `transformers` calls it."""
+        return self.shapes.hidden
 
 
 def embedded_names() -> list[str]:
@@ -88,7 +93,6 @@ def find(name: str, revision: str | None = None, data_root: str | None = None) -
 
 def _in_mirror(root: Path, name: str, locked: Locked, revision: str | None) -> ModelFacts:
     """What was fetched counts as what it was on the hub: the same run has the same id with a mirror and without."""
-    locked.check_revision(name, revision)
     inside = model_folder(name)
     verify(root, locked, {*locked.files, f"{inside}/config.json"})
     for path in _identity_files(root / inside):
@@ -98,7 +102,11 @@ def _in_mirror(root: Path, name: str, locked: Locked, revision: str | None) -> M
                 "Move it away.",
             )
     facts = _in_folder(root / inside)
-    return replace(facts, name=name, revision=locked.commit or facts.revision, mirrored=True)
+    facts = replace(facts, name=name, revision=locked.commit or facts.revision, mirrored=True)
+    # What came from a package has no commit: a run that was planned with it asks for its content.
+    if revision != facts.revision:
+        locked.check_revision(name, revision)
+    return facts
 
 
 def gguf_file(folder: Path) -> Path | None:
@@ -260,17 +268,18 @@ def _facts(config: Mapping[str, Any], *, name: str, revision: str, folder: Path 
             f"The model {name} is of the family {reprlib.repr(model_type)}, which has no role map.", f"Mapped: {known}."
         )
 
-    def first(*keys: str) -> int:
-        return next((number for key in keys if (number := _number(config, key, name)) is not None), 0)
+    def read(key: str) -> int | None:
+        # A switch is read as 0 or 1.
+        value = config.get(key)
+        return int(value) if isinstance(value, bool) else _number(config, key, name)
 
+    sizes = ("max_position_embeddings", "n_positions", "n_ctx")
     return ModelFacts(
         name=name,
         revision=revision,
         model_type=model_type,
-        context=first("max_position_embeddings", "n_positions", "n_ctx"),
-        hidden_size=first("hidden_size", "n_embd"),
-        layers=first("num_hidden_layers", "n_layer"),
-        vocabulary=first("vocab_size"),
+        context=next((number for key in sizes if (number := read(key)) is not None), 0),
+        shapes=shapes(model_type, read),
         sliding_window=_sliding_window(config, name),
         folder=folder,
     )

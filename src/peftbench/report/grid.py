@@ -18,7 +18,7 @@ from peftbench.record import PUBLISHED
 from peftbench.report._format import line, listed, percent, plural, spread
 from peftbench.scoring.aggregate import Score, is_undefined
 from peftbench.scoring.variants import natural
-from peftbench.spec import TRAIN_IS_TEST_NOTE
+from peftbench.spec import NOT_CAUSAL_NOTE, TRAIN_IS_TEST_NOTE
 
 # The references frame the methods that are compared: what the model can do untouched, and with everything trained.
 _PLACES = {"floor": 0, None: 1, "ceiling": 2}
@@ -206,6 +206,8 @@ def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
     parts += _on_another_split(scores)
     if any(record.spec.task.train_is_test for score in scores for record in score.records):
         parts.append(TRAIN_IS_TEST_NOTE)
+    if any(record.spec.method.not_causal for score in scores for record in score.records):
+        parts.append(NOT_CAUSAL_NOTE)
     if any(score.undefined for score in scores):
         parts.append(_UNDEFINED)
     tried = {_note(score, usual) for score in scores} - {""}
@@ -222,11 +224,24 @@ def _on_another_split(scores: Iterable[Score]) -> list[str]:
         for record in score.records
         if record.published_test and not record.headline and not record.failure
     }
+    without = sorted({score.task for score in scores if _has_no_headline(score)})
     return [
-        f"No published score of {line(label)}: it is of the split {split}, and these runs were evaluated on another "
-        f"(write {{use: {name}, test: {split}}})."
-        for label, name, split in sorted(found)
+        *(
+            [f"The published benchmark has no metric for {listed([line(task) for task in without])}."]
+            if without
+            else []
+        ),
+        *(
+            f"No published score of {line(label)}: it is of the split {split}, and these runs were evaluated on "
+            f"another (write {{use: {name}, test: {split}}})."
+            for label, name, split in sorted(found)
+        ),
     ]
+
+
+def _has_no_headline(score: Score) -> bool:
+    """A record always has a headline in our own reading."""
+    return any(not (record.headline or record.published_test or record.failure) for record in score.records)
 
 
 def _of_mean(common: Sequence[str], every: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftbench.record import PUBLISHED as PUBLISHED_READING
 from peftbench.report._format import ABSENT, line, whole
 from peftbench.report.columns import COST_COLUMNS, TERMINAL_COLUMNS, CostColumn, cost_caption, pscp_column
 from peftbench.report.costs import CostLine, Place, cost_lines, places
@@ -111,7 +112,8 @@ def terminal(
 def _unreadable(scores: Iterable[Score]) -> list[str]:
     """A sentence on the scores with many unreadable answers: they say as much of form as of content."""
     found: list[tuple[float, str]] = []
-    for score in scores:
+    # The published reading makes something of every text.
+    for score in (score for score in scores if not score.name.startswith(PUBLISHED_READING)):
         tests = [record.test for record in score.records if record.test is not None and record.failure is None]
         count, asked = sum(test.unreadable for test in tests), sum(test.examples for test in tests)
         if asked and count >= _OFTEN * asked:

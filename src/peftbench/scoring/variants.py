@@ -29,7 +29,7 @@ def variants(specs: Sequence[RunSpec]) -> list[str]:
     rows = [_flat(spec.model_dump(mode="json", exclude={"seed"})) for spec in specs]
     named = _named_keys(specs, rows)
     labels = [
-        " ".join([spec.method.name, *_settings(row, keys)]) for spec, row, keys in zip(specs, rows, named, strict=True)
+        " ".join([spec.method.label, *_settings(row, keys)]) for spec, row, keys in zip(specs, rows, named, strict=True)
     ]
     whole = [json.dumps([row.get(key, _ABSENT) for key in keys]) for row, keys in zip(rows, named, strict=True)]
     return _distinct(labels, whole)

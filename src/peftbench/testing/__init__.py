@@ -84,6 +84,11 @@ def _family(name: str) -> registry.Family:
         member: family for family in registry.CONSTANT for member in registry.names(family)
     }
     canonical = name.replace("-", "_").lower()
+    if canonical not in known and Path(name).exists():
+        raise UsageError(
+            f"{name} holds no task, method or executor.",
+            "Rows are told of by a task file beside them: peftbench new task mine.yaml",
+        )
     if canonical not in known:
         raise UnknownName("task, method or executor", name, known)
     return known[canonical]

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors.torch import load_file
 
+from peftbench.errors import MethodProblem
+from peftbench.methods._attach import attached
 from peftbench.testing.answers import EXACT, answers
 from peftbench.testing.fresh import Job
 from peftbench.testing.subject import Subject
 from peftbench.testing.toy import furthest, reference_logits
 
+MERGED = 1e-5
 _SUFFIXES = {".safetensors", ".json", ".md", ".txt"}
 
 
@@ -45,6 +49,37 @@ def stock(subject: Subject) -> str | None:
     ours, theirs = answers(subject.trained().lent, batch=1), json.loads(output.read_text(encoding="utf-8"))
     differing = [place for place, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
     return f"PeftModel.from_pretrained answers prompt {differing[0]} differently." if differing else None
+
+
+def merges(subject: Subject) -> str | None:
+    """The fault of a merged model that answers differently, still holds the adapter, or spoils the base.
+
+    A difference that is gone in double precision is rounding, which a trained update many times the weight amplifies.
+    """
+    try:
+        distance, more = _merged(subject, torch.float32)
+        if distance > MERGED:
+            distance, more = _merged(subject, torch.float64)
+    except MethodProblem as error:
+        return error.message
+    if distance > MERGED:
+        return f"Merged, its logits differ by {distance:.2g} of the largest."
+    return f"Merged, the model holds {more:,} parameters more than the base." if more else None
+
+
+def _merged(subject: Subject, precision: torch.dtype) -> tuple[float, int]:
+    """How far merged logits are from attached ones, as a share of the largest, and how many parameters are left."""
+    base = subject.base()
+    base.model.to(precision)
+    size = base.parameters
+    with attached(subject.method, base, to_merge=True) as adapter:
+        adapter.module.to(precision)
+        adapter.put(subject.trained().lent.adapter.state())
+        before = reference_logits(adapter.module, base)
+        merged = subject.method.merge(adapter.module, base)
+        after = reference_logits(merged, base)
+        more = sum(value.numel() for value in merged.parameters()) - size
+    return furthest(before, after) / max(1.0, float(before.abs().max())), more
 
 
 def _saved(subject: Subject) -> Path:

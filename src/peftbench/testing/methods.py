@@ -95,12 +95,27 @@ def _attaches(subject: Subject) -> str | None:
     return None if learning_rate > 0 else f"The learning rate is {learning_rate!r}."
 
 
+def _counts(subject: Subject) -> str | None:
+    said = subject.method.trainable_parameters(subject.facts)
+    with subject.lend() as lent:
+        found = lent.adapter.parameters
+    return None if said in (found, None) else f"It trains {found:,} parameters, and its formula says {said:,}."
+
+
 def _trains(subject: Subject) -> bool:
     return subject.method.trains
 
 
 def _starts_at_base(subject: Subject) -> bool:
     return subject.method.identity_at_start
+
+
+def _merges(subject: Subject) -> bool:
+    return subject.method.merges
+
+
+def _causal(subject: Subject) -> bool:
+    return subject.method.causal
 
 
 def _of_the_library(subject: Subject) -> bool:
@@ -121,6 +136,12 @@ PROBES: tuple[Probe[Subject], ...] = (
     Probe("unfit", "`unfit` says None or a sentence of every architecture.", "Mend `unfit`.", _unfit),
     Probe("fits", "It fits the model it is checked on.", "Name another model or other settings.", _fits, vital=True),
     Probe("attaches", "It attaches to the model.", "Mend `attach`.", _attaches, vital=True),
+    Probe(
+        "counts",
+        "It trains as many parameters as its formula says.",
+        "Mend `trainable_parameters`, or leave it away.",
+        _counts,
+    ),
     Probe(
         "trains",
         "Thirty steps of training come to an end.",
@@ -155,18 +176,25 @@ PROBES: tuple[Probe[Subject], ...] = (
         vital=True,
     ),
     _when_trained("learns", "The loss falls.", "Check the sign and the size of what is trained.", learning.learns),
-    Probe("causal", "No answer knows tokens to come.", "Let a position see only earlier ones.", answers.causal),
+    Probe(
+        "causal",
+        "No answer knows tokens to come, unless it is said that one does.",
+        "Let a position see only earlier ones.",
+        answers.causal,
+    ),
     Probe(
         "padding",
         "Padding, its side, and the other rows of a batch change no answer.",
         "Use the caller's `attention_mask` and `position_ids`; mix no rows.",
         answers.padding,
+        applies=_causal,
     ),
     Probe(
         "calls",
         "It answers the calls of the base: with a cache, and for the last logits only.",
         "Pass `past_key_values` and `logits_to_keep` on, and add a prompt only when there is no cache.",
         answers.calls,
+        applies=_causal,
     ),
     Probe(
         "context",
@@ -187,6 +215,13 @@ PROBES: tuple[Probe[Subject], ...] = (
         "Change nothing in the module that the configuration does not say.",
         keeping.stock,
         applies=_of_the_library,
+    ),
+    Probe(
+        "merges",
+        "Merged into the base it answers as it did attached, and the base comes back.",
+        "Name what `merge` changes in `folded`, or do not promise `merges`.",
+        keeping.merges,
+        applies=_merges,
     ),
     _when_trained(
         "repeatable",

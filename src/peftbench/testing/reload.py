@@ -92,7 +92,10 @@ def _generate(model: Any, prompt: tuple[int, ...], base: LoadedModel) -> list[in
     end = base.chat.end_id
     how = GenerationConfig(do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=end, pad_token_id=end)
     batch = single(prompt, base.device)
-    ids = model.generate(input_ids=batch.input_ids, attention_mask=batch.attention_mask, generation_config=how)
+    # A method of several tasks asks for the one a row is of.
+    several = any(hasattr(model.active_peft_config, name) for name in ("n_tasks", "num_tasks"))
+    tasks = {"task_ids": torch.zeros(1, dtype=torch.long)} if several else {}
+    ids = model.generate(input_ids=batch.input_ids, attention_mask=batch.attention_mask, generation_config=how, **tasks)
     new: list[int] = ids[0, len(prompt) :].tolist()
     return new[: new.index(end)] if end in new else new
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from peftbench import registry
 from peftbench.errors import MethodProblem
 from peftbench.methods._attach import Adapter, attached
 from peftbench.methods._method import Method, build
+from peftbench.methods._variants import named
 from peftbench.models._facts import ModelFacts
 from peftbench.models._load import LoadedModel
 from peftbench.seeding import stream_seed
@@ -144,9 +144,11 @@ def find_method(method: str | type[Method] | Method, settings: Mapping[str, Any]
         PeftbenchError: there is no such method, its file cannot be imported, or a setting is wrong.
     """
     if isinstance(method, str):
-        member = registry.load("methods", method)
+        found = named(method)
+        member = found.member
         file = member.file or inspect.getsourcefile(member.value)
-        return Named(build(member.name, member.value, settings), member.file or member.name, file)
+        built = build(member.name, member.value, {**found.settings, **settings})
+        return Named(built, member.file or member.name, file)
     cls = method if isinstance(method, type) else type(method)
     known = settings if isinstance(method, type) else {**method.settings(), **settings}
     built = build(cls.__name__, cls, known)

@@ -19,7 +19,7 @@ from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
 from peftbench.seeding import stream_seed
 from peftbench.spec import TrainSpec
-from peftbench.training.optim import adamw, learning_rate_factor
+from peftbench.training.optim import learning_rate_factor, optimizer
 
 Progress = Callable[[str, int, int], None]
 
@@ -64,10 +64,11 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
         Diverged: the loss is not a finite number.
     """
     total = len(data.steps)
-    optimizer = adamw(adapter.trainable.values(), spec)
-    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, spec))
+    stepper = optimizer(adapter, spec)
+    factor = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: learning_rate_factor(step, total, spec))
     validate_at = validation_steps(total, spec) if data.validation else set()
     torch.manual_seed(stream_seed(seed, "dropout"))
+    adapter.method.begin(adapter.module, total)
     losses: list[float] = []
     seconds = 0.0
     # The log is written line by line, to be read while it runs.
@@ -77,13 +78,14 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
             started = time.perf_counter()
             batch = [data.train[place] for place in places]
             adapter.module.train()
-            loss = backward(adapter.module, batch, spec, how)
+            loss = backward(adapter, batch, spec, how)
             norm = nn.utils.clip_grad_norm_(adapter.trainable.values(), spec.max_grad_norm)
             _check_finite(number, {"loss": loss, "gradient norm": float(norm)})
             rate = factor.get_last_lr()[0]
-            optimizer.step()
+            stepper.step()
+            adapter.method.after_step(adapter.module, number)
             factor.step()
-            optimizer.zero_grad(set_to_none=True)
+            stepper.zero_grad(set_to_none=True)
             losses.append(loss)
             took = time.perf_counter() - started
             seconds += took
@@ -131,14 +133,21 @@ def validation_steps(total: int, spec: TrainSpec) -> set[int]:
     return {*range(every, total + 1, every), total}
 
 
-def backward(module: nn.Module, batch: Sequence[Encoded], spec: TrainSpec, how: How) -> float:
-    """Add the gradients of one effective batch, in micro-batches; return its loss."""
+def backward(adapter: Adapter, batch: Sequence[Encoded], spec: TrainSpec, how: How) -> float:
+    """Add the gradients of one effective batch, in micro-batches; return its loss.
+
+    What a method adds to the loss has its gradient too, and is no part of the loss that is returned.
+    """
     answers = sum(len(encoded.answer) for encoded in batch)
     loss = 0.0
     for start in range(0, len(batch), how.micro_batch):
-        part = summed_loss(module, batch[start : start + how.micro_batch], spec, how.device) / answers
-        part.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        portion = batch[start : start + how.micro_batch]
+        part = summed_loss(adapter.module, portion, spec, how.device) / answers
         loss += float(part.detach())
+        penalty = adapter.method.penalty(adapter.module)
+        if penalty is not None:
+            part = part + penalty * (sum(len(encoded.answer) for encoded in portion) / answers)
+        part.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return loss
 
 

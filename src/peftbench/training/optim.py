@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
 
+from peftbench.methods._attach import Adapter
 from peftbench.spec import TrainSpec
 
 
-def adamw(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.optim.AdamW:
-    """AdamW with the betas and epsilon of `transformers`; tensors of one dimension (biases, norms) are not decayed."""
+def parameter_groups(adapter: Adapter, spec: TrainSpec) -> list[dict[str, Any]]:
+    """The trained parameters by learning rate and decay; tensors of one dimension (biases, norms) are not decayed."""
     if spec.learning_rate is None:
         raise ValueError("the learning rate of a resolved spec is a number")
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for parameter in parameters:
-        (matrices if parameter.ndim > 1 else vectors).append(parameter)
-    groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=spec.learning_rate, betas=(0.9, 0.999), eps=1e-8
-    )
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in adapter.trainable.items():
+        rate = spec.learning_rate * adapter.method.learning_rate_factor(name)
+        decay = spec.weight_decay if parameter.ndim > 1 else 0.0
+        empty = {"params": [], "names": [], "lr": rate, "weight_decay": decay}
+        group = groups.setdefault((rate, decay), empty)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def optimizer(adapter: Adapter, spec: TrainSpec) -> torch.optim.Optimizer:
+    """AdamW with the betas and epsilon of `transformers`, or what the method has in its place."""
+    groups = parameter_groups(adapter, spec)
+    return adapter.method.optimizer(adapter.module, groups) or torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
 
 
 def learning_rate_factor(step: int, total: int, spec: TrainSpec) -> float:

@@ -1,0 +1,92 @@
+"""Names of methods: members, variants, and what is said to a name that is neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peftbench.catalogue import catalogue, details
+from peftbench.errors import MethodProblem, UnknownName
+from peftbench.methods._variants import named, names, variants
+from peftbench.plan import make_plan
+from peftbench.report.tables import markdown
+from peftbench.scoring.aggregate import scores
+from peftbench.scoring.variants import variants as variants_of
+from peftbench.spec import NOT_CAUSAL_NOTE, Resources
+from peftbench.suites._read import build_suite
+from unit.samples import record
+
+ONE = {"tasks": ["toy_mood"], "models": ["tiny"]}
+
+
+def planned(*methods: object, **task: object) -> list[tuple[str, object]]:
+    """Name and start of the planned methods."""
+    suite = build_suite({**ONE, "methods": list(methods), **({"tasks": [{"use": "toy_mood", **task}]} if task else {})})
+    specs = [run.spec.method for run in make_plan(suite, Resources()).runs]
+    return [(spec.name, spec.settings.get("init_lora_weights")) for spec in specs]
+
+
+def test_a_variant_is_its_method_with_settings() -> None:
+    found = named("OLoRA")
+    assert (found.member.name, found.settings) == ("lora", {"init_lora_weights": "olora"})
+    assert (named("lora").member.name, named("lora").settings) == ("lora", {})
+
+
+def test_a_variant_is_planned_as_if_it_were_written_out() -> None:
+    assert planned("olora") == planned({"use": "lora", "init_lora_weights": "olora"}) == [("lora", "olora")]
+    assert planned("lora", "olora") == [("lora", None), ("lora", "olora")]
+    assert planned({"use": "olora", "r": 4}) == [("lora", "olora")]
+    assert planned({"use": "olora", "init_lora_weights": "gaussian"}) == [("lora", "gaussian")], (
+        "what is said last wins"
+    )
+    with pytest.raises(UnknownName, match="Did you mean 'r'"):
+        planned({"use": "olora", "rr": 4})
+
+
+def test_a_task_may_be_asked_of_a_variant_alone() -> None:
+    assert planned("olora", "ia3", "rslora", methods=["olora"]) == [("lora", "olora")]
+    with pytest.raises(UnknownName, match="Did you mean 'olora'"):
+        planned("olora", methods=["olara"])
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_of_both() -> None:
+    for wrong, right in {"olra": "olora", "lora_f": "lora_fa", "looora": "lora"}.items():
+        with pytest.raises(UnknownName, match=f"Did you mean '{right}'"):
+            named(wrong)
+    assert {"lora", "olora"} <= set(names())
+    assert len(names()) == len(set(names())), "no variant has the name of a method or another variant"
+
+
+def test_variants_are_listed_apart() -> None:
+    listed = {row["name"]: row["of"] for row in catalogue("variants")}
+    assert listed["rslora"] == "lora"
+    assert not listed.keys() & {row["name"] for row in catalogue("methods")}
+    shown = details("method", "rslora", Path("results"))
+    assert (shown["name"], shown["hyperparameters"]["use_rslora"]) == ("lora", True)
+
+
+@pytest.mark.parametrize(("variant", "settings"), [(name, one.settings) for _, name, one in variants()])
+def test_settings_of_a_variant_are_other_than_the_defaults(variant: str, settings: dict[str, object]) -> None:
+    defaults = named(variant).member.value().settings()
+    assert all(defaults[key] != value for key, value in settings.items())
+
+
+def test_what_would_train_nothing_is_refused() -> None:
+    with pytest.raises(MethodProblem, match="nothing is left to train"):
+        planned({"use": "mica", "lora_optimizer": "lora_fa"})
+
+
+def test_a_method_that_is_not_causal_is_trained_only_when_forced_and_marked() -> None:
+    asked = {**ONE, "methods": ["lily", "lora"]}
+    plan = make_plan(build_suite(asked), Resources())
+    assert [run.spec.method.label for run in plan.runs] == ["lora"]
+    assert [(one.method, one.reason[:10]) for one in plan.set_aside] == [("lily", "not causal")]
+    forced = make_plan(build_suite({**asked, "train": {"allow_not_causal": True}}), Resources())
+    assert [run.spec.method.label for run in forced.runs] == ["lily‡", "lora"]
+    assert forced.runs[1].run_id == plan.runs[0].run_id, "what is forced for one is nothing to the others"
+    assert variants_of([run.spec for run in forced.runs]) == ["lily‡", "lora"]
+    records = [record(run.spec) for run in forced.runs]
+    table = markdown(scores(records), {})
+    assert NOT_CAUSAL_NOTE in table
+    assert NOT_CAUSAL_NOTE not in markdown(scores(records[1:]), {})
