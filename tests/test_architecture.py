@@ -26,7 +26,7 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment", "near_duplicates"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
-    **dict.fromkeys(("runner", "stages", "plan", "scoring", "card"), 5),
+    **dict.fromkeys(("runner", "stages", "answering", "plan", "scoring", "card"), 5),
     **dict.fromkeys(("executors", "search", "report", "fetch", "importing"), 6),
     **dict.fromkeys(("testing", "verbs", "catalogue", "show", "show_card"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
@@ -40,6 +40,7 @@ NEIGHBOURS: Mapping[tuple[str, str], str] = {
     ("progress", "spec"): "how far a run is, is a strict value like any other",
     ("workbench", "training"): "what stays warm are questions as the training takes them",
     ("runner", "stages"): "one run in two files: the order of the stages, and what each leaves for the record",
+    ("stages", "answering"): "the questions of a run are put twice where its method merges, in one way",
     ("__main__", "cli"): "`python -m peftbench` is the command line",
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}

@@ -206,6 +206,8 @@ def _settings(
     if evaluate.precision is None:
         # References that do not train are asked in the same precision as what they are compared with.
         evaluate = evaluate.updated({"precision": train.precision}, "training's own")
+    merged = (method.value.merges and evaluate.merged is not False) or None
+    evaluate = evaluate.updated({"merged": merged}, "what the method allows")
     reason = task.absent or method.value.unfit(model.value) or _no_room(method.value, train, evaluate, context)
     if method.value.trains and not method.value.causal and not train.allow_not_causal:
         reason = reason or "not causal: its answers know tokens to come (train.allow_not_causal=true trains it anyhow)"

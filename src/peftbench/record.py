@@ -15,7 +15,7 @@ from peftbench.spec import SCHEMA, Reading, Resources, RunSpec, Value
 # Before the names of metrics as the published benchmark computes them.
 PUBLISHED = "published."
 
-Phase = Literal["data", "model", "attach", "fit", "predict", "judge", "save"]
+Phase = Literal["data", "model", "attach", "fit", "predict", "judge", "save", "merge"]
 
 
 class SplitResult(Value):
@@ -41,6 +41,15 @@ class FitResult(Value):
     best_step: int | None = Field(description="step whose weights were kept; absent when the last one was asked for")
     best_validation_loss: float | None
     batches: str = Field(description="hash of the examples of every step, in order: equal for every method of a seed")
+
+
+class Merged(Value):
+    """The evaluated questions asked once more, with what was trained folded into the base."""
+
+    metrics: dict[str, float]
+    changed: int = Field(ge=0, description="answers that are not, to the letter, those of the attached adapter")
+    predict_seconds: float
+    predict_tokens_per_second: float = Field(description="new tokens")
 
 
 class Peak(Value):
@@ -109,6 +118,7 @@ class Record(Value):
     published_chance: float | None = Field(default=None, description="the same for the headline of published tables")
     test: SplitResult | None = None
     validation: SplitResult | None = None
+    merged: Merged | None = Field(default=None, description="the evaluated split, merged; absent where nothing merges")
     fit: FitResult | None = None
     cost: Cost | None = None
     system_message: str | None = Field(default=None, description="the system message the chat template wrote")

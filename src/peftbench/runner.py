@@ -37,7 +37,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
 
         stages.enter("attach")
         torch.manual_seed(stream_seed(spec.seed or 0, "init"))
-        with bench.attached(method) as adapter:
+        with bench.attached(method, to_merge=bool(spec.evaluate.merged)) as adapter:
             stages.count(adapter)
             if spec.train is not None:
                 stages.enter("fit")
@@ -59,6 +59,9 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
                 method.save(adapter.module, base, folder.adapter)
             # After all else: no first step of training waits for it, and it can spoil nothing.
             stages.count_flops("attached", adapter.module, base, bench.flops)
+            if spec.evaluate.merged:
+                stages.enter("merge")
+                stages.ask_merged(method, adapter, base, task)
         stages.count_flops("base", base.model, base, bench.flops)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the one place where any fault becomes an outcome
         stages.fail(error)

@@ -148,6 +148,9 @@ class EvalSpec(Value):
     max_length: int = Field(default=2048, ge=16, description="tokens of prompt and answer")
     decoding: Literal["greedy"] = "greedy"
     precision: Literal["fp32", "bf16"] | None = Field(default=None, description="that of training when absent")
+    merged: bool | None = Field(
+        default=None, description="asks once more with the adapter folded into the base; yes where the method merges"
+    )
 
 
 class Entry(Value):

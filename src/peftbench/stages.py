@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from peftbench.answering import Answered, Asking, Split
 from peftbench.cost.flops import forward_flops, forward_length
 from peftbench.cost.meter import Reading, meter
 from peftbench.environment import describe
 from peftbench.errors import DataProblem, PeftbenchError
-from peftbench.evaluation.judge import judge, summarise, unjudged
-from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.evaluation.judge import judge, summarise
 from peftbench.methods._attach import Adapter
+from peftbench.methods._method import Method
 from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
-from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record, SplitResult
+from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
 from peftbench.tasks._task import Task
@@ -35,27 +36,10 @@ from peftbench.training.questions import Question, Room
 _THREADS = torch.get_num_threads()
 
 Progress = Callable[[str, int, int], None]
-Split = Literal["test", "validation"]
 
 
 def quiet(phase: str, done: int, total: int) -> None:
     """Shows nothing."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The questions of a split, the text written for each (None where it does not fit), and what that took."""
-
-    split: Split
-    questions: Sequence[Question]
-    texts: Sequence[str | None] = ()
-    tokens: int = 0
-    reading: Reading = field(default_factory=Reading)
-
-    @property
-    def rows(self) -> list[Prediction]:
-        """The texts as they were written, not judged yet."""
-        return unjudged([question.item for question in self.questions], self.texts, self.split)
 
 
 class Stages:
@@ -77,6 +61,7 @@ class Stages:
         self._step_seconds = 0.0
         self._results: dict[Split, SplitResult] = {}
         self._answered: Answered | None = None
+        self._merged: Merged | None = None
         self._failure: Failure | None = None
         torch.set_num_threads(resources.threads or _THREADS)
 
@@ -158,24 +143,20 @@ class Stages:
         evaluated = split == self._spec.evaluate.split
         if not questions or (split == "test" and not evaluated):
             return Answered(split, ())
-        how = Decoding(
-            max_new_tokens=self._spec.evaluate.max_new_tokens or 1,
-            end_id=base.chat.end_id,
-            batch=self._resources.eval_batch,
-            device=base.device,
-            bf16=self._spec.evaluate.precision == "bf16",
-        )
-        prompts = [encoded.prompt for encoded in _encoded(questions)]
-        with meter("predict", base.device) as reading:
-            ids = greedy(
-                adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total)
-            )
-        written = iter(ids)
-        texts = [base.chat.decode(next(written)) if question.fits else None for question in questions]
-        answered = Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
+        answered = self._asking(base, f"predict {split}").ask(adapter.module, questions, split)
         if evaluated:
             self._answered = answered
         return answered
+
+    def ask_merged(self, method: Method, adapter: Adapter, base: LoadedModel, task: Task) -> None:
+        """Ask once more with the adapter folded into the base; it cannot be used any more."""
+        if self._answered is not None:
+            merged = method.merge(adapter.module, base)
+            self._merged = self._asking(base, "merge").ask_merged(merged, self._answered, task)
+
+    def _asking(self, base: LoadedModel, phase: str) -> Asking:
+        told = functools.partial(self._progress, phase)
+        return Asking(base, self._spec.evaluate, self._resources.eval_batch, told)
 
     def count_flops(
         self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]
@@ -226,6 +207,7 @@ class Stages:
             **self._told,
             test=None if failed else self._results.get("test"),
             validation=None if failed else self._results.get("validation"),
+            merged=None if failed else self._merged,
             fit=self._fit,
             cost=None if failed else self._cost(),
             system_message=self._system_message,
@@ -248,7 +230,7 @@ class Stages:
             fit_seconds=seconds,
             fit_tokens_per_second=rate,
             predict_seconds=answered.reading.seconds,
-            predict_tokens_per_second=answered.tokens / max(answered.reading.seconds, 1e-9),
+            predict_tokens_per_second=answered.rate,
             peaks=(*(fit_reading.peaks if fit_reading else ()), *answered.reading.peaks),
             forward_flops=self._forward.get("attached"),
             base_forward_flops=self._forward.get("base"),

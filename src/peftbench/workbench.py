@@ -79,14 +79,16 @@ class Workbench:
             self._base = _Base(key, loaded, Original(loaded.model))
         return self._base.model
 
-    def attached(self, method: Method) -> contextlib.AbstractContextManager[Adapter]:
+    def attached(self, method: Method, *, to_merge: bool = False) -> contextlib.AbstractContextManager[Adapter]:
         """Attach a method to the base that was asked for last, for the length of a `with` block.
+
+        With `to_merge` the adapter may be folded into the base before the end.
 
         Raises:
             MethodProblem: see `attached` of the methods.
         """
         base = self._there()
-        return attached(method, base.model, base.original)
+        return attached(method, base.model, base.original, to_merge=to_merge)
 
     def ask(self, ref: TaskRef, items: Sequence[Item], room: Room) -> list[Question]:
         """Items of a task as token ids for the base that was asked for last; each is encoded once."""

@@ -60,6 +60,7 @@ eval_specs = st.builds(
     limit=maybe(counts),
     max_new_tokens=maybe(counts),
     max_length=st.integers(16, 10**6),
+    merged=maybe(st.booleans()),
 )
 pscp_specs = st.builds(
     specs.PscpSpec,
@@ -130,6 +131,13 @@ split_results = st.builds(
     cut=naturals,
     unfit=naturals,
 )
+merged_results = st.builds(
+    records.Merged,
+    metrics=st.dictionaries(words, floats, max_size=2),
+    changed=naturals,
+    predict_seconds=floats,
+    predict_tokens_per_second=floats,
+)
 fit_results = st.builds(
     records.FitResult,
     steps=naturals,
@@ -188,6 +196,7 @@ full_records = st.builds(
     headline=texts,
     test=maybe(split_results),
     validation=maybe(split_results),
+    merged=maybe(merged_results),
     fit=maybe(fit_results),
     cost=maybe(costs),
     system_message=maybe(texts),
@@ -218,6 +227,7 @@ VALUES: dict[type[specs.Value], st.SearchStrategy[Any]] = {
     specs.RunSpec: run_specs,
     specs.Resources: resources,
     records.SplitResult: split_results,
+    records.Merged: merged_results,
     records.FitResult: fit_results,
     records.Peak: peaks,
     records.Cost: costs,

@@ -82,6 +82,11 @@ def test_methods_train_what_was_published(bundle: str, llama: Base, monkeypatch:
     assert counted == {**PARAMETERS, "p_tuning": P_TUNING[bundle]}
 
 
+def test_without_a_bundle_ia3_scales_what_its_paper_scales(llama: Base) -> None:
+    """Keys, values and what the second feed-forward layer takes in: 32 x (1,024 + 1,024 + 14,336)."""
+    assert registry.load("methods", "ia3").value().trainable_parameters(llama.facts) == 524_288
+
+
 @pytest.mark.parametrize("bundle", bundle_names())
 def test_training_is_the_published_one(bundle: str) -> None:
     suite = small(bundle)

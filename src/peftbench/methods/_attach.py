@@ -167,7 +167,7 @@ class Structure:
     """The module tree of a model as it is now: classes, attributes, children, hooks, gradient flags, configuration."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = [(module, type(module), _copy_dicts(vars(module))) for module in model.modules()]
+        self._modules = [(module, type(module), _Attributes(vars(module))) for module in model.modules()]
         self._values = [(value, value.requires_grad, value.data) for value in model.parameters()]
         self._configs = {id(config): (config, copy.deepcopy(vars(config))) for config in _configs(model)}
 
@@ -176,8 +176,7 @@ class Structure:
         for module, kind, attributes in self._modules:
             # torch's own parametrisations swap the class of a layer.
             module.__class__ = kind
-            vars(module).clear()
-            vars(module).update(_copy_dicts(attributes))
+            attributes.put_into(vars(module))
         for value, flag, data in self._values:
             value.requires_grad_(flag)
             # Some methods give a parameter other memory.
@@ -188,9 +187,23 @@ class Structure:
             vars(config).update(attributes)
 
 
-def _copy_dicts(attributes: dict[str, Any]) -> dict[str, Any]:
-    """A copy whose dictionaries (children, parameters, hooks) are copies too; what they hold is shared."""
-    return {key: copy.copy(value) if isinstance(value, dict) else value for key, value in attributes.items()}
+class _Attributes:
+    """The attributes of a module; its dictionaries (children, parameters, hooks) with what they hold now.
+
+    They come back as the same dictionaries: who registered a hook can only remove it from the one it stands in.
+    """
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self._all = dict(attributes)
+        self._held = {key: copy.copy(value) for key, value in attributes.items() if isinstance(value, dict)}
+
+    def put_into(self, attributes: dict[str, Any]) -> None:
+        """Give a module its attributes back."""
+        attributes.clear()
+        attributes.update(self._all)
+        for key, held in self._held.items():
+            attributes[key].clear()
+            attributes[key].update(held)
 
 
 def _configs(model: nn.Module) -> list[Any]:

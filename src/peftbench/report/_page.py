@@ -9,7 +9,7 @@ from typing import Any
 from peftbench.record import PUBLISHED as READING
 from peftbench.record import Record
 from peftbench.report._format import factor, line, listed, plural
-from peftbench.report.columns import COST_COLUMNS, cost_caption
+from peftbench.report.columns import cost_caption, cost_columns
 from peftbench.report.costs import CostLine, Place, cost_lines
 from peftbench.report.examples import examples
 from peftbench.report.figures import Picture, pictures, svg
@@ -61,7 +61,7 @@ def html(store: Store, records: Sequence[Record], constants: PscpSpec = PUBLISHE
         summary=_summary(records, len(known.waiting)),
         grids=grids(rows, chances(records)),
         costs=[_cost_table(place, costs) for place in sorted({row.place for row in costs})],
-        columns=COST_COLUMNS,
+        columns=cost_columns(costs),
         penalised=_by_place(pscp_tables(rows, constants)),
         drawings=[Drawing(picture, svg(picture)) for picture in pictures(rows)],
         examples=examples(rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from peftbench.report._format import ABSENT, duration, extra_share, line, share_of, short_count, size, whole
@@ -31,7 +31,8 @@ def _extra_flops(row: CostLine) -> str:
     return extra_share(row.extra_forward_flops, row.base_forward_flops)
 
 
-COST_COLUMNS = (
+_MERGED = CostColumn("new tokens/s", "merged", lambda row: whole(row.merged_predict_tokens_per_second))
+_COST_COLUMNS = (
     CostColumn("trainable parameters", "", lambda row: whole(row.trainable_parameters)),
     CostColumn("share", "of the model", lambda row: share_of(row.trainable_parameters, row.total_parameters)),
     CostColumn("adapter", "on disk", lambda row: size(row.adapter_bytes)),
@@ -42,6 +43,7 @@ COST_COLUMNS = (
     CostColumn("time", "evaluation", lambda row: duration(row.predict_seconds)),
     CostColumn("tokens/s", "training", lambda row: whole(row.fit_tokens_per_second)),
     CostColumn("new tokens/s", "evaluation", lambda row: whole(row.predict_tokens_per_second)),
+    _MERGED,
     CostColumn("runs", "with costs", lambda row: f"{row.runs} of {row.asked}"),
 )
 TERMINAL_COLUMNS = (
@@ -49,6 +51,12 @@ TERMINAL_COLUMNS = (
     CostColumn("peak", "memory", lambda row: size(row.fit_peak_bytes)),
     CostColumn("training", "time", lambda row: duration(row.fit_seconds)),
 )
+
+
+def cost_columns(rows: Iterable[CostLine]) -> tuple[CostColumn, ...]:
+    """The columns that have something to say of some lines."""
+    merges = any(row.merged_changed for row in rows)
+    return tuple(column for column in _COST_COLUMNS if merges or column is not _MERGED)
 
 
 def cost_caption(place: Place, rows: Sequence[CostLine]) -> str:
@@ -64,8 +72,18 @@ def cost_caption(place: Place, rows: Sequence[CostLine]) -> str:
     tasks = f"{usual} ({'; '.join(others)})" if others else usual
     return (
         f"Measured on {place.name}. Means over {tasks} and the seeds of the finished runs; runs of other devices or "
-        f"thread counts are not mixed in. Peak memory is {place.definition}."
+        f"thread counts are not mixed in. Peak memory is {place.definition}.{_merged_note(own)}"
     )
+
+
+def _merged_note(rows: Sequence[CostLine]) -> str:
+    """Whether the adapters that were folded into the base answer as they did beside it."""
+    merged = [(row.method, *row.merged_changed) for row in rows if row.merged_changed]
+    if not merged:
+        return ""
+    others = [f"{line(method)} {changed:,} of {every:,}" for method, changed, every in merged if changed]
+    said = f"changed in some answers ({'; '.join(others)})" if others else "the same in every answer"
+    return f" Merged: with the adapter folded into the base, {said}."
 
 
 def pscp_column(place: Place, rows: Sequence[CostLine]) -> tuple[CostColumn, ...]:

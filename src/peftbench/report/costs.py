@@ -64,6 +64,7 @@ class CostLine:
 
     They are of the tasks that the compared methods have in common, for the passages of one task are longer than those
     of another; `over` names those of them that this line has. Where there is none, they are of the method's own tasks.
+    `merged_changed` are the answers that became others when the adapter was folded into the base, of how many.
     FLOPs are means over the runs that counted both those of model and adapter and those of the base alone; `pscp` is
     filled in by `report.pscp`, which knows the other methods.
     """
@@ -83,6 +84,9 @@ class CostLine:
     predict_seconds: float
     predict_tokens_per_second: float
     predict_peak_bytes: float | None
+    merged_changed: tuple[int, int] | None
+    merged_predict_seconds: float | None
+    merged_predict_tokens_per_second: float | None
     forward_flops: float | None
     base_forward_flops: float | None
     forward_length: float | None
@@ -143,6 +147,7 @@ def _lines(model: str, method: str, every: int, records: Sequence[Record]) -> li
 def _line(model: str, method: str, place: Place, records: Sequence[Record], asked: int, every: int) -> CostLine:
     """`asked` is how many runs the line could have, `every` how many tasks there are."""
     costs = [record.cost for record in records if record.cost is not None]
+    merged = [record.merged for record in records if record.merged is not None]
     counted = [cost for cost in costs if None not in {cost.forward_flops, cost.base_forward_flops}]
     return CostLine(
         model=model,
@@ -160,10 +165,24 @@ def _line(model: str, method: str, place: Place, records: Sequence[Record], aske
         predict_seconds=statistics.fmean(cost.predict_seconds for cost in costs),
         predict_tokens_per_second=statistics.fmean(cost.predict_tokens_per_second for cost in costs),
         predict_peak_bytes=mean(peak_bytes(cost, "predict") for cost in costs),
+        merged_changed=_changed(records),
+        merged_predict_seconds=mean(one.predict_seconds for one in merged),
+        merged_predict_tokens_per_second=mean(one.predict_tokens_per_second for one in merged),
         forward_flops=mean(cost.forward_flops for cost in counted),
         base_forward_flops=mean(cost.base_forward_flops for cost in counted),
         forward_length=mean(cost.forward_length for cost in counted),
     )
+
+
+def _changed(records: Iterable[Record]) -> tuple[int, int] | None:
+    """Of the answers of all runs that merged, how many became others, and how many there are."""
+    pairs = [
+        (record.merged.changed, split.examples)
+        for record in records
+        for split in (record.test if record.spec.evaluate.split == "test" else record.validation,)
+        if record.merged and split
+    ]
+    return (sum(changed for changed, _ in pairs), sum(every for _, every in pairs)) if pairs else None
 
 
 def peak_bytes(cost: Cost, phase: str) -> int | None:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 
-from peftbench.report.costs import CostLine, Place, cost_lines
+from peftbench.report.costs import CostLine, Place, cost_lines, mean
 from peftbench.report.pscp import pscp_tables, with_pscp
 from peftbench.scoring.aggregate import Score
 from peftbench.scoring.pscp import Pscp
@@ -43,6 +43,8 @@ _COST_FIELDS = (
     "predict_seconds",
     "predict_tokens_per_second",
     "predict_peak_bytes",
+    "merged_predict_seconds",
+    "merged_predict_tokens_per_second",
     "forward_flops",
     "base_forward_flops",
     "forward_length",
@@ -59,6 +61,8 @@ CSV_COLUMNS = (
         "spread",
         "low",
         "high",
+        "merged_mean",
+        "merged_changed",
         "finished",
         "failed",
         "undefined",
@@ -75,6 +79,7 @@ CSV_COLUMNS = (
 def _score_fields(score: Score) -> dict[str, object]:
     done = [record for record in score.records if record.score is not None]
     tests = [record.test for record in done if record.test is not None]
+    merged = [record for record in done if record.merged is not None]
     spec = score.records[0].spec
     return {
         "model": score.model,
@@ -87,6 +92,8 @@ def _score_fields(score: Score) -> dict[str, object]:
         "spread": score.spread,
         "low": score.low,
         "high": score.high,
+        "merged_mean": mean(record.merged.metrics.get(score.name) for record in merged if record.merged),
+        "merged_changed": sum(record.merged.changed for record in merged if record.merged) if merged else None,
         "finished": len(score.records) - score.failed,
         "failed": score.failed,
         "undefined": score.undefined,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from peftbench.record import PUBLISHED as PUBLISHED_READING
 from peftbench.report._format import ABSENT, line, whole
-from peftbench.report.columns import COST_COLUMNS, TERMINAL_COLUMNS, CostColumn, cost_caption, pscp_column
+from peftbench.report.columns import TERMINAL_COLUMNS, CostColumn, cost_caption, cost_columns, pscp_column
 from peftbench.report.costs import CostLine, Place, cost_lines, places
 from peftbench.report.grid import Cell, Grid, grids
 from peftbench.report.pscp import pscp_tables, with_pscp
@@ -231,7 +231,7 @@ def _score_table(grid: Grid) -> str:
 
 
 def _cost_table(place: Place, rows: Sequence[CostLine]) -> str:
-    columns = (*COST_COLUMNS, *pscp_column(place, rows))
+    columns = (*cost_columns(rows), *pscp_column(place, rows))
     head = ["method", *(column.head for column in columns)]
     return _markdown_table(head, [[line(row.method), *(column.write(row) for column in columns)] for row in rows])
 

@@ -1,0 +1,78 @@
+"""The questions of a split put to a model: the texts it writes, and what that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from peftbench.cost.meter import Reading, meter
+from peftbench.evaluation.judge import judge, summarise, unjudged
+from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.models._load import LoadedModel
+from peftbench.record import Merged, Prediction
+from peftbench.spec import EvalSpec
+from peftbench.tasks._task import Task
+from peftbench.training.questions import Question
+
+Split = Literal["test", "validation"]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The questions of a split, the text written for each (None where it does not fit), and what that took."""
+
+    split: Split
+    questions: Sequence[Question]
+    texts: Sequence[str | None] = ()
+    tokens: int = 0
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def rate(self) -> float:
+        """New tokens in a second."""
+        return self.tokens / max(self.reading.seconds, 1e-9)
+
+    @property
+    def rows(self) -> list[Prediction]:
+        """The texts as they were written, not judged yet."""
+        return unjudged([question.item for question in self.questions], self.texts, self.split)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How questions are put: to which base, under which rules, `batch` at a time."""
+
+    base: LoadedModel
+    spec: EvalSpec
+    batch: int
+    progress: Callable[[int, int], None]
+
+    def ask(self, module: nn.Module, questions: Sequence[Question], split: Split) -> Answered:
+        """Answer the questions with a module that takes the calls of the base."""
+        how = Decoding(
+            max_new_tokens=self.spec.max_new_tokens or 1,
+            end_id=self.base.chat.end_id,
+            batch=self.batch,
+            device=self.base.device,
+            bf16=self.spec.precision == "bf16",
+        )
+        prompts = [question.encoded.prompt for question in questions if question.encoded is not None]
+        with meter("predict", self.base.device) as reading:
+            ids = greedy(module, prompts, how, self.progress)
+        written = iter(ids)
+        texts = [self.base.chat.decode(next(written)) if question.fits else None for question in questions]
+        return Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
+
+    def ask_merged(self, merged: nn.Module, attached: Answered, task: Task) -> Merged:
+        """Answer the same questions with the adapter folded into the base."""
+        again = self.ask(merged, attached.questions, attached.split)
+        rows = judge(task, [question.item for question in again.questions], again.texts, again.split)
+        return Merged(
+            metrics=summarise(task, rows, cut=0, unfit=0).metrics,
+            changed=sum(old != new for old, new in zip(attached.texts, again.texts, strict=True)),
+            predict_seconds=again.reading.seconds,
+            predict_tokens_per_second=again.rate,
+        )
