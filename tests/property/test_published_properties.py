@@ -64,7 +64,7 @@ def is_huge(text: str) -> bool:
 def test_drawn_answers(dataset: str) -> None:
     few = KIND[dataset] == "code"
 
-    @settings(deadline=None if few else 200, max_examples=25 if few else 100)
+    @settings(deadline=None, max_examples=25 if few else 100)
     @given(adversarial.rows(dataset))
     def check(rows: list[PublishedRow]) -> None:
         assume(KIND[dataset] != "similarity" or not any(is_huge(row.predict) for row in rows))
