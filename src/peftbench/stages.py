@@ -70,6 +70,7 @@ class Stages:
         self._device = torch.device("cpu")
         self._system_message: str | None = None
         self._trainable, self._total = 0, 0
+        self._kept_bytes: int | None = None
         self._forward_length = 0
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
@@ -122,8 +123,9 @@ class Stages:
         return train, held_out
 
     def count(self, adapter: Adapter) -> None:
-        """Note how much is trained."""
-        self._trainable = adapter.parameters
+        """Note how much is trained, or was before."""
+        kept = adapter.method.kept
+        self._trainable, self._kept_bytes = (kept.parameters, kept.bytes) if kept else (adapter.parameters, None)
 
     def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""
@@ -244,7 +246,7 @@ class Stages:
         return Cost(
             trainable_parameters=self._trainable,
             total_parameters=self._total,
-            adapter_bytes=sum(file.stat().st_size for file in files) if files else None,
+            adapter_bytes=sum(file.stat().st_size for file in files) if files else self._kept_bytes,
             fit_seconds=seconds,
             fit_tokens_per_second=rate,
             predict_seconds=answered.reading.seconds,

@@ -119,7 +119,7 @@ def _causal(subject: Subject) -> bool:
 
 
 def _of_the_library(subject: Subject) -> bool:
-    return isinstance(subject.method, PeftMethod)
+    return isinstance(subject.method, PeftMethod) and subject.method.of_the_library
 
 
 def _when_trained(name: str, promise: str, fix: str, fault: Callable[[Subject], str | None]) -> Probe[Subject]:
