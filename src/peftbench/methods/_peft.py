@@ -159,6 +159,10 @@ class PromptMethod(PeftMethod):
             return f"{self.num_virtual_tokens} virtual tokens take over half of the context of {facts.context}"
         return None
 
+    def prompt_width(self, facts: Facts) -> int:
+        """Numbers of one virtual token, as they are saved."""
+        return facts.hidden_size
+
     def sizes(self, facts: Facts) -> Sequence[int]:
         """Prompts that leave over half of the context; a hidden size may be as large as that of the widest layer."""
         if self.size != "num_virtual_tokens":

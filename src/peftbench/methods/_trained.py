@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,6 +52,14 @@ class Trained(Method):
         """None: what was trained is as it is."""
         return {}
 
+    def unfitting(self, base: Base, reason: str) -> MethodProblem:
+        """That the adapter is one for another model."""
+        name, _ = self.trained_on
+        return MethodProblem(
+            f"The adapter in {self.folder} does not fit {base.facts.name}: {reason}.",
+            f"Take the model that it was trained on{f', {name}' if name else ''}.",
+        )
+
 
 @dataclass(frozen=True)
 class OfLibrary(Trained, PeftMethod):
@@ -75,33 +84,28 @@ class OfLibrary(Trained, PeftMethod):
             MethodProblem: the adapter is one for another model.
         """
         import peft
-        import torch
 
-        try:
+        with _fitting(self, base), warnings.catch_warnings():
+            # It was trained as it is: what the library thinks of that is nothing to be done about.
+            warnings.simplefilter("ignore")
             config = peft.PeftConfig.from_pretrained(str(self.folder))
             config.inference_mode = True
-            # Only told of, as the library sees it: which base this is.
-            config.base_model_name_or_path = vars(base.model).get("name_or_path")
             model: Any = peft.get_peft_model(base.model, config)
             device = str(next(base.model.parameters()).device)
             told = model.load_adapter(str(self.folder), "default", torch_device=device)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise self._unfitting(base, _reason(error)) from error
+        if isinstance(self, PromptMethod):
+            # The library takes what it finds.
+            width = model.prompt_encoder["default"].embedding.weight.shape[1]
+            if width != self.prompt_width(base.facts):
+                wanted = self.prompt_width(base.facts)
+                raise self.unfitting(base, f"a virtual token is {width} numbers, and has to be {wanted}")
         lost = [] if config.is_prompt_learning else list(told.unexpected_keys)
         lacking = [name for name in told.missing_keys if not any(shared in name for shared in _SHARED)]
         if lost:
-            raise self._unfitting(base, f"the model has no place for {lost[0]}")
+            raise self.unfitting(base, f"the model has no place for {lost[0]}")
         if lacking:
-            raise self._unfitting(base, f"it lacks {lacking[0]}")
-        return model.eval().requires_grad_(requires_grad=False)
-
-    def _unfitting(self, base: Base, reason: str) -> MethodProblem:
-        return MethodProblem(
-            f"The adapter in {self.folder} does not fit {base.facts.name}: {reason}.",
-            f"Take the model that it was trained on{f': {self.trained_on[0]}' if self.trained_on[0] else ''}.",
-        )
+            raise self.unfitting(base, f"it lacks {lacking[0]}")
+        return frozen(model)
 
 
 @dataclass(frozen=True)
@@ -116,19 +120,10 @@ class OfRun(Trained):
         Raises:
             MethodProblem: the adapter is one for another model.
         """
-        import torch
-
         module = self.method.attach(base)
-        try:
+        with _fitting(self, base):
             self.method.load(module, base, self.folder)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise MethodProblem(
-                f"The adapter in {self.folder} does not fit {base.facts.name}: {_reason(error)}.",
-                f"Take the model that it was trained on: {self.trained_on[0]}.",
-            ) from error
-        return module.eval().requires_grad_(requires_grad=False)
+        return frozen(module)
 
     def changes(self, base: Base) -> Iterable[str]:
         """What the method changes."""
@@ -209,6 +204,24 @@ def _numbers(file: Path) -> int:
         raise MethodProblem(f"{file} cannot be read: {error.strerror}.", "See who may read it.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MethodProblem(f"{file} is damaged: it is no safetensors file.", "Copy it again, as a whole.") from error
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """The module with nothing left to train."""
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def _fitting(adapter: Trained, base: Base) -> Iterator[None]:
+    """What a library says of tensors that are lacking or have other shapes, as a sentence."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise adapter.unfitting(base, _reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:
