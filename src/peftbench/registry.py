@@ -197,6 +197,12 @@ def broken_code(error: BaseException, path: Path) -> UsageError:
     )
 
 
+def line_of(error: BaseException, path: str | Path | None) -> str:
+    """The start of a sentence on an error: the last line of a file, or of a folder's, that it went through, if any."""
+    file, line = (Path(), None) if path is None else place_in(error, Path(path))
+    return "" if line is None else f"{file.name}, line {line}: "
+
+
 def place_in(error: BaseException, path: Path) -> tuple[Path, int | None]:
     """The last line that an error went through of a file, or of the files below a folder; None where it is unknown."""
     place: tuple[Path, int | None] = (path, None)

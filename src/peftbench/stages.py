@@ -24,6 +24,7 @@ from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record, SplitResult
+from peftbench.registry import line_of
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
 from peftbench.tasks._task import Task
@@ -216,6 +217,9 @@ class Stages:
         shutil.rmtree(self._folder.adapter, ignore_errors=True)
         self._log("".join(traceback.format_exception(error)))
         message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
+        # In the file of somebody's own, who can mend it there.
+        files = (self._resources.method_file, self._resources.task_file)
+        message = next(filter(None, (line_of(error, file) for file in files)), "") + message
         self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=_plain(message), fix=fix)
 
     def record(self) -> Record:

@@ -190,6 +190,4 @@ def _as_value_error(source: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        file, line = registry.place_in(error, source)
-        where = f"{file.name}, line {line}: " if line else ""
-        raise ValueError(f"{where}{error or type(error).__name__}") from error
+        raise ValueError(f"{registry.line_of(error, source)}{error or type(error).__name__}") from error
