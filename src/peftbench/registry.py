@@ -205,15 +205,13 @@ def line_of(error: BaseException, path: str | Path | None) -> str:
 
 def place_in(error: BaseException, path: Path) -> tuple[Path, int | None]:
     """The last line that an error went through of a file, or of the files below a folder; None where it is unknown."""
-    place: tuple[Path, int | None] = (path, None)
-    if isinstance(error, SyntaxError):
-        inside = error.filename is not None and path.absolute() in Path(error.filename).parents
-        place = (Path(error.filename or path) if inside else path, error.lineno)
-    for step in traceback.extract_tb(error.__traceback__):
-        found = Path(step.filename)
-        if path.absolute() in (found, *found.parents):
-            place = (path if found == path.absolute() else found, step.lineno)
-    return place
+    whole = path.absolute()
+    steps = [(Path(step.filename), step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        steps.append((Path(error.filename), error.lineno))
+    inside = [(file, line) for file, line in steps if whole in (file, *file.parents)]
+    file, line = inside[-1] if inside else (path, None)
+    return path if file == whole else file, line
 
 
 def _from_entry_point(family: Family, point: EntryPoint) -> Member:

@@ -20,6 +20,7 @@ from peftbench.errors import DataProblem, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.methods._attach import Adapter
+from peftbench.methods._method import Kept
 from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
@@ -70,8 +71,7 @@ class Stages:
         self._phase: Phase = "data"
         self._device = torch.device("cpu")
         self._system_message: str | None = None
-        self._trainable, self._total = 0, 0
-        self._kept_bytes: int | None = None
+        self._size, self._total = Kept(0), 0
         self._forward_length = 0
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
@@ -125,8 +125,7 @@ class Stages:
 
     def count(self, adapter: Adapter) -> None:
         """Note how much is trained, or was before."""
-        kept = adapter.method.kept
-        self._trainable, self._kept_bytes = (kept.parameters, kept.bytes) if kept else (adapter.parameters, None)
+        self._size = adapter.method.kept or Kept(adapter.parameters)
 
     def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""
@@ -216,11 +215,9 @@ class Stages:
         # First of all: a disk that is full has to take the log and the record.
         shutil.rmtree(self._folder.adapter, ignore_errors=True)
         self._log("".join(traceback.format_exception(error)))
-        message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
-        # In the file of somebody's own, who can mend it there.
-        files = (self._resources.method_file, self._resources.task_file)
-        message = next(filter(None, (line_of(error, file) for file in files)), "") + message
-        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=_plain(message), fix=fix)
+        fix = error.fix if isinstance(error, PeftbenchError) else ""
+        said = _plain(_said(error, self._resources))
+        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=said, fix=fix)
 
     def record(self) -> Record:
         """The outcome. A failed run has no scores, whatever was computed before the fault."""
@@ -248,9 +245,9 @@ class Stages:
         rate = None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9)
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
-            trainable_parameters=self._trainable,
+            trainable_parameters=self._size.parameters,
             total_parameters=self._total,
-            adapter_bytes=sum(file.stat().st_size for file in files) if files else self._kept_bytes,
+            adapter_bytes=sum(file.stat().st_size for file in files) if files else self._size.bytes,
             fit_seconds=seconds,
             fit_tokens_per_second=rate,
             predict_seconds=answered.reading.seconds,
@@ -269,6 +266,12 @@ class Stages:
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:
     return [encoded for question in questions if (encoded := question.encoded) is not None]
+
+
+def _said(error: BaseException, resources: Resources) -> str:
+    """What an error says, with the line of a file of somebody's own: there it can be mended."""
+    places = (line_of(error, file) for file in (resources.method_file, resources.task_file))
+    return next(filter(None, places), "") + (error.message if isinstance(error, PeftbenchError) else str(error))
 
 
 def _plain(message: str) -> str:

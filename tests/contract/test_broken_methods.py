@@ -134,7 +134,10 @@ def test_the_check_names_fault_line_and_remedy(name: str, tmp_path: Path, fresh:
 
 def test_a_lost_tensor_is_named(tmp_path: Path, fresh: FreshProcess) -> None:
     (tmp_path / "mine.py").write_text(broken("loses"))
-    assert "; nothing that was saved is 'shift'." in first_failed(check_method(str(tmp_path / "mine.py"), fresh=fresh)).detail
+    assert (
+        "; nothing that was saved is 'shift'."
+        in first_failed(check_method(str(tmp_path / "mine.py"), fresh=fresh)).detail
+    )
 
 
 def test_in_a_suite_each_is_one_recorded_failure_with_its_line(tmp_path: Path) -> None:

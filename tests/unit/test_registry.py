@@ -146,7 +146,7 @@ def test_a_file_of_rows_is_no_member(family: Family, new: str, tmp_path: Path) -
     with pytest.raises(UsageError, match="is a file, and none that holds a ") as caught:
         registry.load(family, written(tmp_path, "a,b\n", "rows.csv"))
     assert caught.value.fix == f"Write one that does: peftbench new {new}"
-    for unknown in ("x" * 300, str(tmp_path), "gone.csv"):
+    for unknown in ("x" * 300, str(tmp_path / "gone"), "gone.csv"):
         with pytest.raises(UnknownName):
             registry.load(family, unknown)
 

@@ -26,7 +26,7 @@ MARKS = (CONFIG,)
 _CODE = ("config.py", "model.py")
 WEIGHTS = ("adapter_model.safetensors", "adapter.safetensors")
 _PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
-_HOLDS = f"It holds {' and '.join(_CODE)}, or {CONFIG}."
+_HOLDS = f"The folder of one holds {' and '.join(_CODE)}, or {CONFIG}."
 
 
 def read_member(path: Path) -> Member:

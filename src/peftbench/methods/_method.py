@@ -67,10 +67,10 @@ class Base(Protocol):
 
 @dataclass(frozen=True)
 class Kept:
-    """The size of an adapter that was trained before: numbers in it, and bytes of its files."""
+    """The size of an adapter: how many numbers it is, and the bytes of its files where there are any."""
 
     parameters: int
-    bytes: int
+    bytes: int | None = None
 
 
 class Variant:
