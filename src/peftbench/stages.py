@@ -215,9 +215,7 @@ class Stages:
         # First of all: a disk that is full has to take the log and the record.
         shutil.rmtree(self._folder.adapter, ignore_errors=True)
         self._log("".join(traceback.format_exception(error)))
-        fix = error.fix if isinstance(error, PeftbenchError) else ""
-        said = _plain(_said(error, self._resources))
-        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=said, fix=fix)
+        self._failure = _failure(self._phase, error, self._resources)
 
     def record(self) -> Record:
         """The outcome. A failed run has no scores, whatever was computed before the fault."""
@@ -268,10 +266,12 @@ def _encoded(questions: Sequence[Question]) -> list[Encoded]:
     return [encoded for question in questions if (encoded := question.encoded) is not None]
 
 
-def _said(error: BaseException, resources: Resources) -> str:
-    """What an error says, with the line of a file of somebody's own: there it can be mended."""
+def _failure(phase: Phase, error: BaseException, resources: Resources) -> Failure:
+    """What an error says, with the line in a file of somebody's own: there it can be mended."""
+    message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
     places = (line_of(error, file) for file in (resources.method_file, resources.task_file))
-    return next(filter(None, places), "") + (error.message if isinstance(error, PeftbenchError) else str(error))
+    where = next(filter(None, places), "")
+    return Failure(phase=phase, kind=type(error).__name__, message=_plain(where + message), fix=fix)
 
 
 def _plain(message: str) -> str:
