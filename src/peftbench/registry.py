@@ -74,7 +74,7 @@ def load(family: Family, name: str) -> Member:
     if is_folder(family, name):
         member: Member = _folder_module(family).read_member(Path(name))
         return member
-    _refuse_file(family, Path(name))
+    _refuse_path(family, Path(name), is_path="/" in name and _has_folders(family))
     raise UnknownName(family.removesuffix("s"), name, names(family))
 
 
@@ -83,7 +83,7 @@ def is_folder(family: Family, name: str) -> bool:
 
     A path has a slash: a folder that happens to be called like a member does not stand for it.
     """
-    if find_spec(f"peftbench.{family}._folder") is None:
+    if not _has_folders(family):
         return False
     marked = name.endswith(_folder_module(family).MARKS)
     with contextlib.suppress(OSError, ValueError):
@@ -103,17 +103,23 @@ def folder_options(family: Family, name: str) -> dict[str, Any]:
     return options
 
 
+def _has_folders(family: Family) -> bool:
+    return find_spec(f"peftbench.{family}._folder") is not None
+
+
 def _folder_module(family: Family) -> Any:
     return importlib.import_module(f"peftbench.{family}._folder")
 
 
-def _refuse_file(family: Family, path: Path) -> None:
-    """Rows may be meant, and what is asked of them is missing."""
+def _refuse_path(family: Family, path: Path, *, is_path: bool) -> None:
+    """Rows may be meant, and what is asked of them is missing; or a folder that is not there."""
     kind = family.removesuffix("s")
     with contextlib.suppress(OSError):
         if path.is_file():
             new = f"peftbench new {kind} mine{YAML[0] if _reads_yaml(family) else '.py'}"
             raise UsageError(f"{path} is a file, and none that holds a {kind}.", f"Write one that does: {new}")
+    if is_path:
+        raise UsageError(f"There is no folder {path}.", f"Name one with a {kind}, or see: peftbench list {family}")
 
 
 def _reads_yaml(family: Family) -> bool:

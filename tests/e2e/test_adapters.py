@@ -92,10 +92,14 @@ def test_what_a_run_trained_answers_as_it_did_then(tmp_path: Path) -> None:
     """Own formats, the library's, and a tuner of somebody's own: the same answers, scores and bytes."""
     for name in ("additive_scale", "low_shift"):
         shutil.copytree(FOLDERS / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    config = {"peft_type": "ADALORA", "total_step": 100, "tinit": 20, "tfinal": 20, "target_modules": ["up_proj"]}
+    (tmp_path / "ranks").mkdir()
+    (tmp_path / "ranks" / "adapter_config.json").write_text(json.dumps(config))
     (tmp_path / "mine.yaml").write_text(
         "tasks: [toy_dial]\nmodels: [tiny]\n"
         "methods: [lora, prefix_tuning, p_tuning, bitfit, svft, bottleneck, last_layers, "
-        "{use: ./additive_scale, strength: 2.0, target_modules: [up_proj, k_proj]}, {use: ./low_shift, r: 2}]\n"
+        "{use: ./additive_scale, strength: 2.0, target_modules: [up_proj, k_proj]}, "
+        "{use: ./low_shift, r: 2}, ./ranks]\n"
         "train: {max_steps: 6, learning_rate: 0.05, limit: 48}\nevaluate: {limit: 12}\n"
     )
     done = peftbench("run", "mine.yaml", "--threads", "1", "--no-report", "--store", "s", folder=tmp_path)
@@ -179,7 +183,8 @@ def test_what_cannot_be_evaluated_is_a_sentence(elsewhere: Path, tmp_path: Path)
     (tmp_path / "settings").mkdir()
     shutil.copy(elsewhere / "lora" / "adapter_config.json", tmp_path / "settings")
     assert "settings holds no weights. Train it: peftbench run --methods ./settings" in said("settings")
-    assert f"{tmp_path}/results is a folder" not in said("results")
+    (check,) = json.loads(peftbench("check", str(elsewhere / "lora"), "--json").out)
+    assert check["detail"] == f"{elsewhere / 'lora'} was trained before: there is nothing to check."
     assert not (tmp_path / "s").exists()
 
 

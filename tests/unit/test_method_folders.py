@@ -15,7 +15,7 @@ import pytest
 from peft.utils import PeftType
 
 from peftbench import registry
-from peftbench.errors import MethodProblem, UnknownName, UsageError
+from peftbench.errors import MethodProblem, UsageError
 from peftbench.methods._attach import attached
 from peftbench.methods._method import Method, build
 from peftbench.methods._variants import named
@@ -195,8 +195,9 @@ def test_folders_that_hold_no_method(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("")
     with pytest.raises(MethodProblem, match=r"holds no config\.py"):
         registry.load("methods", str(tmp_path))
-    with pytest.raises(UnknownName):
-        registry.load("methods", str(tmp_path / "gone"))
+    for gone in (str(tmp_path / "gone"), "../lora", "x" * 300 + "/"):
+        with pytest.raises(UsageError, match="There is no folder"):
+            registry.load("methods", gone)
 
 
 def test_near_folders_are_offered(copied: Callable[[str], Path]) -> None:

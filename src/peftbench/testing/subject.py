@@ -161,6 +161,11 @@ def find_method(method: str | type[Method] | Method, settings: Mapping[str, Any]
         member = found.member
         file = member.file or inspect.getsourcefile(member.value)
         built = build(member.name, member.value, {**found.settings, **settings})
+        if built.kept is not None:
+            raise MethodProblem(
+                f"{method} was trained before: there is nothing to check.",
+                f"Ask it: peftbench evaluate --adapter {method}",
+            )
         return Named(built, member.file or member.name, file)
     cls = method if isinstance(method, type) else type(method)
     known = settings if isinstance(method, type) else {**method.settings(), **settings}
