@@ -173,7 +173,8 @@ def _method(entry: Entry) -> _Resolved:
     found = named(entry.use)
     member = found.member
     for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
-        for key in entry.own().keys() & {*spec.model_fields, *spec.aliases}:
+        own = getattr(member.value, "__dataclass_fields__", {})
+        for key in entry.own().keys() & {*spec.model_fields, *spec.aliases} - {*own}:
             raise InvalidSpec(
                 f"{key!r} is no hyperparameter of {entry.use}.", f"Write: {{use: {entry.use}, {section}.{key}: ...}}"
             )

@@ -74,7 +74,7 @@ def load(family: Family, name: str) -> Member:
     if is_folder(family, name):
         member: Member = _folder_module(family).read_member(Path(name))
         return member
-    _refuse_path(family, Path(name), is_path="/" in name and _has_folders(family))
+    _refuse_path(family, name)
     raise UnknownName(family.removesuffix("s"), name, names(family))
 
 
@@ -111,14 +111,14 @@ def _folder_module(family: Family) -> Any:
     return importlib.import_module(f"peftbench.{family}._folder")
 
 
-def _refuse_path(family: Family, path: Path, *, is_path: bool) -> None:
+def _refuse_path(family: Family, name: str) -> None:
     """Rows may be meant, and what is asked of them is missing; or a folder that is not there."""
-    kind = family.removesuffix("s")
+    kind, path = family.removesuffix("s"), Path(name)
     with contextlib.suppress(OSError):
         if path.is_file():
             new = f"peftbench new {kind} mine{YAML[0] if _reads_yaml(family) else '.py'}"
             raise UsageError(f"{path} is a file, and none that holds a {kind}.", f"Write one that does: {new}")
-    if is_path:
+    if "/" in name and _has_folders(family):
         raise UsageError(f"There is no folder {path}.", f"Name one with a {kind}, or see: peftbench list {family}")
 
 

@@ -334,6 +334,7 @@ def test_what_cannot_be_taken_over_is_named(tmp_path: Path) -> None:
         ({"peft_type": "LORRA"}, "Unknown peft_type 'LORRA'"),
         ({"peft_type": None}, "has no peft_type"),
         ({"task_type": "SEQ_CLS"}, "is for the task type SEQ_CLS"),
+        ({"tokenizer_kwargs": {"trust_remote_code": True}}, "asks for code of a hub, which would run here"),
         ({"future_setting": 3}, "Unknown setting 'future_setting'"),
         ({"layers_pattern": ["x"]}, "`layers_to_transform` must also be specified"),
     ],

@@ -19,11 +19,13 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from peftbench import registry
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts
 from peftbench.methods._peft import PeftMethod
 
 # What the library fills in from the model, for prompts.
 _OF_PROMPTS = {"token_dim", "num_attention_heads", "num_layers", "num_transformer_submodules"}
+# What a member promises of its own settings is not promised of others.
+_USUAL: Mapping[str, Any] = {"identity_at_start": False, "merges": False, "size": None, "variants": {}}
 # Starts of LoRA that are taken from the weights of the base, and taken away from them.
 _REWRITING = ("corda", "loftq", "lora_ga", "olora", "pissa")
 
@@ -76,16 +78,15 @@ def method_of(kind: type[Configured], config: Any, values: Mapping[str, Any]) ->
     member = member_of(type(config).__name__, str(getattr(config.peft_type, "value", config.peft_type)))
     fields = []
     for key, value in plain_settings(config, values["source"]).items():
-        if hasattr(Method, key) or (hasattr(Configured, key) and key != "config_type"):
+        if hasattr(kind, key) or key in {"config_type", *values}:
             raise MethodProblem(
                 f"{values['source']}: {type(config).__name__} has a field {key!r}, a name that methods use themselves.",
                 "Give the field another name.",
             )
         fields.append((key, _checked(hints.get(key, Any), value), _default(value)))
-    own = {key for key, _, _ in fields}
-    inherited = of_member(member, config, without=own)
-    namespace = {**_USUAL, **inherited, **values, "config_type": type(config)}
-    namespace["learning_rate"] = member.learning_rate
+    inherited = of_member(member, config, without=[key for key, _, _ in fields])
+    usual = {**_USUAL, "learning_rate": member.learning_rate, "config_type": type(config)}
+    namespace = {**usual, **inherited, **values}
     bases = (kind,) if issubclass(kind, member) else (kind, member)
     made: type[Configured] = dataclasses.make_dataclass(
         type(config).__name__, [*fields, *((key, ClassVar[Any]) for key in inherited)],
@@ -95,10 +96,6 @@ def method_of(kind: type[Configured], config: Any, values: Mapping[str, Any]) ->
     # A dataclass without words has its signature there.
     made.__doc__ = "" if doc.startswith(f"{type(config).__name__}(") else doc.strip()
     return made
-
-
-# What a member promises of its own settings holds for others as it may.
-_USUAL: Mapping[str, Any] = {"identity_at_start": False, "merges": False, "size": None, "variants": {}}
 
 
 def of_member(member: type[PeftMethod], config: Any, without: Iterable[str] = ()) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _trained(folder: Path) -> Member:
     if folder.name == "adapter" and spec.is_file():
         name, value, about = adapter_of_run(folder, weights)
         return Member(name, value, about, _hash(folder.parent, [spec, *weights]), str(folder))
-    if not (folder / CONFIG).is_file():
+    if not ((folder / CONFIG).is_file() and (folder / WEIGHTS[0]).is_file()):
         raise MethodProblem(
             f"{folder} holds weights, and no {CONFIG} says of which method they are.",
             f"Name the folder where its run left it, with {spec.name} beside it.",

@@ -67,6 +67,8 @@ def config_class(said: Mapping[str, Any], source: Path) -> Any:
         raise MethodProblem(
             f"{source} is for the task type {said['task_type']}, and models here write text.", "It has to be CAUSAL_LM."
         )
+    if (said.get("tokenizer_kwargs") or {}).get("trust_remote_code"):
+        raise MethodProblem(f"{source} asks for code of a hub, which would run here.", "Take trust_remote_code out.")
     return known[name]
 
 

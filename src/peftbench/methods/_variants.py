@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from peftbench import registry
@@ -35,7 +34,7 @@ def named(name: str) -> Named:
         if canonical(name) in every:
             member, variant = every[canonical(name)]
             return Named(member, variant.settings)
-        if (Path(name) / "adapter_config.json").is_file() or (Path(name) / "config.py").is_file():
+        if name and registry.is_folder("methods", f"./{name}"):
             raise UsageError(f"{name} is a folder, and no method is called so.", f"Write its path: ./{name}") from None
         raise UnknownName("method", name, names()) from None
 

@@ -54,7 +54,7 @@ def examine(
             if not probe.applies(subject):
                 continue
             fault, fix = probe.fault(subject), probe.fix
-            where = place(probe.name)
+            where = place(probe.name) if fault is not None else ""
         except Exception as error:  # noqa: BLE001 - the code under test is anybody's, and a fault of it is the finding
             fault, fix = explained(error), getattr(error, "fix", "") or probe.fix
             where = line_of(error, file) or place(probe.name)
