@@ -476,6 +476,8 @@ def broad_handlers(sources: Iterable[Source]) -> list[str]:
 BROAD: Mapping[str, str] = {
     "runner": "the one place where any fault becomes an outcome",
     "registry": "a file of somebody else's may raise anything; it becomes a sentence with the line",
+    "methods._configured": "a configuration of somebody else's may raise anything; it becomes a wrong value",
+    "methods._tuner": "a tuner of somebody else's may raise anything; it becomes a sentence with the line",
     "stages": "FLOPs of a method of somebody else that cannot be counted are absent, and the log says why",
     "models._reading": "libraries raise anything over a broken file, bare `Exception` too; it becomes a sentence",
     "evaluation.judge": "a reader or metric of somebody else may raise anything; it becomes a sentence with the answer",

@@ -44,12 +44,16 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a suite, each once, what was set aside, and how many runs were asked for more than once."""
+    """All runs of a suite, each once, what was set aside, and how many runs were asked for more than once.
+
+    `cautions` are sentences on methods that can be used and are not quite what somebody may take them for.
+    """
 
     suite: Suite
     runs: tuple[PlannedRun, ...]
     set_aside: tuple[SetAside, ...]
     repeated: int = 0
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     _refuse_namesakes(tasks)
     runs: dict[str, PlannedRun] = {}
     aside: list[SetAside] = []
+    cautions: dict[str, None] = {}
     repeated = 0
     for model, task, method in product(models, tasks, methods):
         if not task.wants(method.ref.name) and not task.wants(method.entry.use):
@@ -88,11 +93,12 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
         if reason is not None:
             aside.append(SetAside(task.ref.name, model.ref.name, method.ref.name, reason))
             continue
+        cautions.update(dict.fromkeys(_cautions(model, method)))
         for spec in _specs(suite, (task, model, method), train, evaluate):
             how = resources.updated(_places(task, model, method), "resources")
             repeated += spec.run_id in runs
             runs.setdefault(spec.run_id, PlannedRun(spec, how))
-    return Plan(suite, tuple(runs.values()), tuple(aside), repeated)
+    return Plan(suite, tuple(runs.values()), tuple(aside), repeated, tuple(cautions))
 
 
 def _task(entry: Entry, resources: Resources, *, published: bool) -> _Resolved:
@@ -146,7 +152,7 @@ def _methods_of(entry: Entry) -> frozenset[str] | None:
         raise InvalidSpec(f"{entry.use}: `methods` has to be a list of names.", "Write: methods: [zero_shot, lora]")
     known = names()
     for name in map(str, named):
-        if not name.endswith(".py") and registry.canonical(name) not in known:
+        if not name.endswith(".py") and "/" not in name and registry.canonical(name) not in known:
             raise UnknownName("method", name, known, f"task {entry.use}")
     return frozenset(registry.canonical(Path(str(name)).name.removesuffix(".py")) for name in named)
 
@@ -167,7 +173,8 @@ def _method(entry: Entry) -> _Resolved:
     found = named(entry.use)
     member = found.member
     for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
-        for key in entry.own().keys() & {*spec.model_fields, *spec.aliases}:
+        own = getattr(member.value, "__dataclass_fields__", {})
+        for key in entry.own().keys() & {*spec.model_fields, *spec.aliases} - {*own}:
             raise InvalidSpec(
                 f"{key!r} is no hyperparameter of {entry.use}.", f"Write: {{use: {entry.use}, {section}.{key}: ...}}"
             )
@@ -214,6 +221,13 @@ def _settings(
     if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
         reason = reason or "there is no validation share to be evaluated on"
     return reason, train if method.value.trains else None, evaluate
+
+
+def _cautions(model: _Resolved, method: _Resolved) -> list[str]:
+    assert isinstance(model.value, ModelFacts)
+    assert isinstance(method.value, Method)
+    said = method.value.caution(model.value)
+    return [] if said is None else [f"{method.ref.name}: {said}."]
 
 
 def _no_room(method: Method, train: TrainSpec, evaluate: EvalSpec, context: int) -> str | None:

@@ -1,8 +1,9 @@
 """A name is a file; or a path; or an entry point.
 
 `tasks/sst2.py` holds the task `sst2`: no list is edited to add a member. `./mine.py` names a file of one's own, as does
-`./mine.yaml` in a family that has members without code: its module `_yaml` reads them. An installed package may offer
-members through the entry point groups `peftbench.tasks`, `peftbench.methods` and `peftbench.executors`.
+`./mine.yaml` in a family that has members without code: its module `_yaml` reads them; and `./mine/` in one that has
+members in folders: its module `_folder` reads them. An installed package may offer members through the entry point
+groups `peftbench.tasks`, `peftbench.methods` and `peftbench.executors`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -67,21 +71,59 @@ def load(family: Family, name: str) -> Member:
         return _member(family, known, module)
     if known in _entry_points(family):
         return _from_entry_point(family, _entry_points(family)[known])
-    _refuse_file(family, Path(name))
+    if is_folder(family, name):
+        member: Member = _folder_module(family).read_member(Path(name))
+        return member
+    _refuse_path(family, name)
     raise UnknownName(family.removesuffix("s"), name, names(family))
 
 
-def _refuse_file(family: Family, path: Path) -> None:
-    """Rows may be meant, and what is asked of them is missing."""
-    kind = family.removesuffix("s")
+def is_folder(family: Family, name: str) -> bool:
+    """Whether a name is the path of a folder with a member, or of the file in it that says what the folder is.
+
+    A path has a slash: a folder that happens to be called like a member does not stand for it.
+    """
+    if not _has_folders(family):
+        return False
+    marked = name.endswith(_folder_module(family).MARKS)
+    with contextlib.suppress(OSError, ValueError):
+        return (Path(name).is_file() and marked) or ("/" in name.replace(os.sep, "/") and Path(name).is_dir())
+    return False
+
+
+def folder_options(family: Family, name: str) -> dict[str, Any]:
+    """What a member that is a folder says of its entry in a suite, such as `train.learning_rate`.
+
+    Raises:
+        UsageError: it says something wrong.
+    """
+    if not is_folder(family, name):
+        return {}
+    options: dict[str, Any] = _folder_module(family).options(Path(name))
+    return options
+
+
+def _has_folders(family: Family) -> bool:
+    return find_spec(f"peftbench.{family}._folder") is not None
+
+
+def _folder_module(family: Family) -> Any:
+    return importlib.import_module(f"peftbench.{family}._folder")
+
+
+def _refuse_path(family: Family, name: str) -> None:
+    """Rows may be meant, and what is asked of them is missing; or a folder that is not there."""
+    kind, path = family.removesuffix("s"), Path(name)
     with contextlib.suppress(OSError):
         if path.is_file():
             new = f"peftbench new {kind} mine{YAML[0] if _reads_yaml(family) else '.py'}"
             raise UsageError(f"{path} is a file, and none that holds a {kind}.", f"Write one that does: {new}")
+    if "/" in name and _has_folders(family):
+        raise UsageError(f"There is no folder {path}.", f"Name one with a {kind}, or see: peftbench list {family}")
 
 
 def _reads_yaml(family: Family) -> bool:
-    return importlib.util.find_spec(f"peftbench.{family}._yaml") is not None
+    return find_spec(f"peftbench.{family}._yaml") is not None
 
 
 def _files(family: Family) -> list[str]:
@@ -126,10 +168,14 @@ def _from_yaml(family: Family, path: Path) -> Member:
 def _from_path(family: Family, path: Path) -> Member:
     content = _content(family, path)
     # An edited file is another module, and so is a copy elsewhere, which may read the data beside it.
-    place = hashlib.sha256(_place(path).encode()).hexdigest()[:8]
-    module_name = f"peftbench_file_{path.stem}_{place}_{content}"
+    module_name = f"peftbench_file_{path.stem}_{short_hash(_place(path))}_{content}"
     module = sys.modules.get(module_name) or _import_file(module_name, path)
     return _member(family, path.stem, module, plugin=content, file=_place(path))
+
+
+def short_hash(text: str) -> str:
+    """Eight hex digits that tell a place from others."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _import_file(module_name: str, path: Path) -> ModuleType:
@@ -142,24 +188,36 @@ def _import_file(module_name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        line = _line_in(error, path)
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise UsageError(
-            f"{path}, line {line}: {type(error).__name__}: {reason.removesuffix('.')}.",
-            "Mend the file; nothing was run.",
-        ) from error
+        raise broken_code(error, path) from error
     return module
 
 
-def _line_in(error: BaseException, path: Path) -> int | str:
-    """The last line of `path` that the error went through."""
-    line: int | str = error.lineno or "?" if isinstance(error, SyntaxError) else "?"
-    trace = error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path.absolute():
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
+def broken_code(error: BaseException, path: Path) -> UsageError:
+    """What is said of a file, or the files of a folder, that cannot be imported: the line, and the error."""
+    file, line = place_in(error, path)
+    reason = error.msg if isinstance(error, SyntaxError) else str(error)
+    kind = type(error).__name__
+    return UsageError(
+        f"{file}, line {line or '?'}: {': '.join(filter(None, (kind, reason.removesuffix('.'))))}.",
+        "Mend the file; nothing was run.",
+    )
+
+
+def line_of(error: BaseException, path: str | Path | None) -> str:
+    """The start of a sentence on an error: the last line of a file, or of a folder's, that it went through, if any."""
+    file, line = (Path(), None) if path is None else place_in(error, Path(path))
+    return "" if line is None else f"{file.name}, line {line}: "
+
+
+def place_in(error: BaseException, path: Path) -> tuple[Path, int | None]:
+    """The last line that an error went through of a file, or of the files below a folder; None where it is unknown."""
+    whole = path.absolute()
+    steps = [(Path(step.filename), step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        steps.append((Path(error.filename), error.lineno))
+    inside = [(file, line) for file, line in steps if whole in (file, *file.parents)]
+    file, line = inside[-1] if inside else (path, None)
+    return path if file == whole else file, line
 
 
 def _from_entry_point(family: Family, point: EntryPoint) -> Member:

@@ -118,7 +118,8 @@ def plan_summary(plan: Plan, todo: int) -> str:
     mark = _marked(run.spec for run in plan.runs)
     trained = sum(run.spec.train is not None for run in plan.runs)
     of_them = f" ({trained} with training)" if 0 < trained < len(plan.runs) else ""
-    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}{of_them}, {todo} to do.{again}{mark}{aside}"
+    told = "".join(f"\n{caution}" for caution in plan.cautions)
+    return f"{plan.suite.name}: {plural(len(plan.runs), 'run')}{of_them}, {todo} to do.{again}{mark}{told}{aside}"
 
 
 def _some(tasks: Sequence[str]) -> str:

@@ -20,11 +20,12 @@ from peftbench.environment import describe
 from peftbench.errors import DataProblem, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise
 from peftbench.methods._attach import Adapter
-from peftbench.methods._method import Method
+from peftbench.methods._method import Kept, Method
 from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
+from peftbench.registry import line_of
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
 from peftbench.tasks._task import Task
@@ -53,7 +54,7 @@ class Stages:
         self._phase: Phase = "data"
         self._device = torch.device("cpu")
         self._system_message: str | None = None
-        self._trainable, self._total = 0, 0
+        self._size, self._total = Kept(0), 0
         self._forward_length = 0
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
@@ -107,8 +108,8 @@ class Stages:
         return train, held_out
 
     def count(self, adapter: Adapter) -> None:
-        """Note how much is trained."""
-        self._trainable = adapter.parameters
+        """Note how much is trained, or was before."""
+        self._size = adapter.method.kept or Kept(adapter.parameters)
 
     def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""
@@ -194,8 +195,7 @@ class Stages:
         # First of all: a disk that is full has to take the log and the record.
         shutil.rmtree(self._folder.adapter, ignore_errors=True)
         self._log("".join(traceback.format_exception(error)))
-        message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
-        self._failure = Failure(phase=self._phase, kind=type(error).__name__, message=_plain(message), fix=fix)
+        self._failure = _failure(self._phase, error, self._resources)
 
     def record(self) -> Record:
         """The outcome. A failed run has no scores, whatever was computed before the fault."""
@@ -224,9 +224,9 @@ class Stages:
         rate = None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9)
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
-            trainable_parameters=self._trainable,
+            trainable_parameters=self._size.parameters,
             total_parameters=self._total,
-            adapter_bytes=sum(file.stat().st_size for file in files) if files else None,
+            adapter_bytes=sum(file.stat().st_size for file in files) if files else self._size.bytes,
             fit_seconds=seconds,
             fit_tokens_per_second=rate,
             predict_seconds=answered.reading.seconds,
@@ -245,6 +245,14 @@ class Stages:
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:
     return [encoded for question in questions if (encoded := question.encoded) is not None]
+
+
+def _failure(phase: Phase, error: BaseException, resources: Resources) -> Failure:
+    """What an error says, with the line in a file of somebody's own: there it can be mended."""
+    message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
+    places = (line_of(error, file) for file in (resources.method_file, resources.task_file))
+    where = next(filter(None, places), "")
+    return Failure(phase=phase, kind=type(error).__name__, message=_plain(where + message), fix=fix)
 
 
 def _plain(message: str) -> str:

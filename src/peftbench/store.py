@@ -249,6 +249,15 @@ class Store:
         return self.path / "runs"
 
 
+def described(folder: Path) -> tuple[RunSpec, Resources]:
+    """What was asked for in the run of a folder, by whatever version, and how it was done.
+
+    Raises:
+        StoreProblem: a file is missing, damaged, or of an unknown schema.
+    """
+    return _read(RunSpec, folder / "spec.json"), _read(Resources, folder / "resources.json")
+
+
 def write_lines(path: Path, rows: Iterable[Value]) -> None:
     """Write values as JSON lines and have them on the disk before returning."""
     with path.open("w", encoding="utf-8") as file:

@@ -129,6 +129,21 @@ def choose_executor(name: str, workers: int | None = None) -> Executor:
     return cast("Executor", dataclasses.replace(cast("Any", found), workers=workers))
 
 
+def trained_adapters(folders: Sequence[str]) -> list[str]:
+    """The paths of folders that hold trained adapters, as a suite names them.
+
+    Raises:
+        UsageError: one is not there, or there is nothing trained in it.
+    """
+    paths = [folder if "/" in folder else f"./{folder}" for folder in folders]
+    for folder, path in zip(folders, paths, strict=True):
+        if not registry.is_folder("methods", path):
+            raise UsageError(f"There is no folder {folder}.", "Name one with adapter_config.json and its weights.")
+        if registry.load("methods", path).value.kept is None:
+            raise UsageError(f"{folder} holds no weights.", f"Train it: peftbench run --methods {path}")
+    return paths
+
+
 def serve_runs(store: Store, names: Iterable[str], tell: Callable[[Event], None]) -> bool:
     """Do runs that a store describes as they are named, one after the other; whether all ended well. See `serve`.
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -80,10 +80,16 @@ def _run(store: Path, known: list[str], *ask: str | Path) -> Store:
 
 def _compare(store: Store, folder: Path, tmp_path: Path) -> Counter[str]:
     """Ask every test question of every run again with stock peft; return how many were asked, by method."""
+    adapters = {record.run_id: store.folder(record.run_id).adapter for record in store.records()}
+    return compare(store, folder, adapters, tmp_path)
+
+
+def compare(store: Store, folder: Path, adapters: Mapping[str, Path], tmp_path: Path) -> Counter[str]:
+    """Ask every test question of every run again with stock peft and the adapter of the run; how many, by method."""
     records = store.records()
     written = [[row for row in store.predictions(record.run_id) if row.split == "test"] for record in records]
     jobs = [
-        {"adapter": str(store.folder(record.run_id).adapter), "questions": _questions(record, rows)}
+        {"adapter": str(adapters[record.run_id]), "questions": _questions(record, rows)}
         for record, rows in zip(records, written, strict=True)
     ]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))

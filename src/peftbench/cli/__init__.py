@@ -35,6 +35,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 VERBS: dict[str, Callable[..., None]] = {
     "run": running.run,
+    "evaluate": running.evaluate,
     "plan": running.plan,
     "exec": running.exec_,
     "status": running.status,

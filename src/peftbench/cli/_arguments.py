@@ -21,7 +21,7 @@ Tasks = Annotated[str, typer.Option("--tasks", "-t", help="Tasks, separated by c
 Models = Annotated[
     str, typer.Option("--models", "-m", help="Models, separated by commas: folders, hub ids, or `tiny`.")
 ]
-Methods = Annotated[str, typer.Option("--methods", help="Methods, separated by commas: names or files.")]
+Methods = Annotated[str, typer.Option("--methods", help="Methods, separated by commas: names, files or folders.")]
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")]
 StoreDir = Annotated[Path, typer.Option("--store", "-o", help="Folder that keeps runs and report.")]
 DataRoot = Annotated[
@@ -36,6 +36,8 @@ Executor = Annotated[str, typer.Option(help="Where runs are done: inline, local 
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes of --executor local; by default one a GPU, or one a core.")
 ]
+Retry = Annotated[bool, typer.Option("--retry", help="Do failed runs again.")]
+WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -54,7 +54,10 @@ def show(
 
 
 def check(
-    file: Annotated[str, typer.Argument(help="A file with a TASK, METHOD or EXECUTOR, a task as YAML, or a name.")],
+    file: Annotated[
+        str,
+        typer.Argument(help="A file with a TASK, METHOD or EXECUTOR, a task as YAML, a method's folder, or a name."),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Hold a task, method or executor against its contract."""

@@ -21,11 +21,13 @@ from peftbench.cli._arguments import (
     Methods,
     MicroBatch,
     Models,
+    Retry,
     Seeds,
     StoreDir,
     Tasks,
     Threads,
     What,
+    WithReport,
     Workers,
     resources_of,
     show_json,
@@ -37,7 +39,7 @@ from peftbench.errors import UnknownName, UsageError
 if TYPE_CHECKING:
     from peftbench.plan import Plan
     from peftbench.record import Record
-    from peftbench.spec import PscpSpec, Reading
+    from peftbench.spec import PscpSpec, Reading, Resources, Suite
     from peftbench.store import State, Store
     from peftbench.verbs import Outcome
 
@@ -57,17 +59,51 @@ def run(
     adapters: KeepAdapters = True,
     executor: Executor = "inline",
     workers: Workers = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Do failed runs again.")] = False,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")] = True,
+    retry: Retry = False,
+    report: WithReport = True,
 ) -> None:
     """Do what is missing of a suite, then report. Called again, it continues."""
+    suite = suite_of(what, tasks, models, methods, seeds)
+    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters)
+    _do(suite, resources, store, (executor, workers), retry=retry, report=report)
+
+
+def evaluate(
+    adapter: Annotated[list[str], typer.Option("--adapter", help="Folder of a trained adapter; may be repeated.")],
+    what: What = None,
+    tasks: Tasks = "",
+    models: Models = "",
+    store: StoreDir = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    eval_batch: EvalBatch = None,
+    executor: Executor = "inline",
+    workers: Workers = None,
+    retry: Retry = False,
+    report: WithReport = True,
+) -> None:
+    """Ask a model with an adapter that was trained before, by peft or by a run here, as it is.
+
+    Such a folder is a method that does not train: a suite may name it beside others.
+    """
+    from peftbench import verbs
+
+    methods = ",".join(verbs.trained_adapters(adapter))
+    suite = suite_of(what, tasks, models, methods, "")
+    resources = resources_of(data_root, device, threads, None, eval_batch, adapters=False)
+    _do(suite, resources, store, (executor, workers), retry=retry, report=report)
+
+
+def _do(
+    suite: Suite, resources: Resources, store: Path, who: tuple[str, int | None], *, retry: bool, report: bool
+) -> None:
+    """Do what is missing of a suite, then report; `who` are the executor and the number of its workers."""
     from peftbench import verbs
     from peftbench.show import Display, plan_summary, run_names
     from peftbench.store import Store
 
-    do = verbs.choose_executor(executor, workers)
-    suite = suite_of(what, tasks, models, methods, seeds)
-    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters)
+    do = verbs.choose_executor(*who)
     place = Store(store)
     todo = verbs.pending(suite, place, resources, retry=retry)
     typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)
@@ -234,4 +270,5 @@ def _plan_json(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
         {"run_id": item.run_id, "state": states[item.run_id], "spec": item.spec.model_dump(mode="json")}
         for item in plan.runs
     ]
-    return {"suite": plan.suite.name, "runs": runs, "set_aside": [vars(item) for item in plan.set_aside]}
+    aside = [vars(item) for item in plan.set_aside]
+    return {"suite": plan.suite.name, "runs": runs, "set_aside": aside, "cautions": list(plan.cautions)}

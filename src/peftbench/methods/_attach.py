@@ -109,6 +109,7 @@ def attached(
     declared = frozenset(method.changes(base))
     aside = declared.union(method.folded(base) if to_merge else ())
     with contextlib.ExitStack() as stack:
+        stack.enter_context(method.in_use())
         if original is None:
             original = stack.enter_context(contextlib.closing(Original(model)))
         original.note(aside)

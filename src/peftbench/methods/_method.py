@@ -15,6 +15,7 @@ by the machinery in `_attach.py`, so that a method says only what is its own.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import json
 from abc import ABC, abstractmethod
@@ -64,6 +65,14 @@ class Base(Protocol):
     def facts(self) -> Facts: ...
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The size of an adapter: how many numbers it is, and the bytes of its files where there are any."""
+
+    parameters: int
+    bytes: int | None = None
+
+
 class Variant:
     """Settings of a method that are known under a name of their own: `olora` is `lora` with another start."""
 
@@ -86,7 +95,8 @@ class Method(ABC):
     - `merges`: what was trained can be folded into the base, see `merge`;
     - `causal`: an answer knows nothing of tokens to come, of padding, and of the other rows of its batch;
     - `size`: the hyperparameter that says how much is trained, see `resized`;
-    - `variants`: settings that have a name of their own, by that name.
+    - `variants`: settings that have a name of their own, by that name;
+    - `kept`: the size of what was trained before, for a method that does nothing but evaluate it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -100,6 +110,7 @@ class Method(ABC):
     causal: ClassVar[bool] = True
     size: ClassVar[str | None] = None
     variants: ClassVar[Mapping[str, Variant]] = {}
+    kept: ClassVar[Kept | None] = None
 
     @abstractmethod
     def attach(self, base: Base) -> nn.Module:
@@ -113,6 +124,15 @@ class Method(ABC):
         """Why this method cannot be used on a model, or None. Asked when a suite is planned."""
         del facts
         return None
+
+    def caution(self, facts: Facts) -> str | None:
+        """What somebody should know who plans to use this method on a model, although it can be used; or None."""
+        del facts
+        return None
+
+    def in_use(self) -> contextlib.AbstractContextManager[object]:
+        """Entered for as long as the method is attached: for what a library has to know meanwhile."""
+        return contextlib.nullcontext()
 
     @property
     def virtual_tokens(self) -> int:

@@ -6,7 +6,7 @@ So that listing and planning never import `peft`, which takes seconds; a contrac
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,14 +23,24 @@ _TRANSPOSED = {"gpt2"}
 
 @dataclass(frozen=True)
 class PeftMethod(Method):
-    """A method that `peft` implements; `config_class` is the name of its configuration."""
+    """A method that `peft` implements; `config_class` is the name of its configuration.
+
+    `of_the_library` says whether the library alone can load what was trained.
+    """
 
     config_class: ClassVar[str]
+    of_the_library: ClassVar[bool] = True
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """Arguments of the configuration class; the hyperparameters as they are, unless a member says otherwise."""
         del facts
         return self.settings()
+
+    def configuration(self, settings: Mapping[str, Any]) -> Any:
+        """The configuration in the library's own class."""
+        import peft
+
+        return getattr(peft, self.config_class)(task_type="CAUSAL_LM", **settings)
 
     def attach(self, base: Base) -> nn.Module:
         """The `PeftModel` around the base."""
@@ -40,7 +50,7 @@ class PeftMethod(Method):
         """The `PeftModel` around the base, its configuration saying what the base is."""
         import peft
 
-        config = getattr(peft, self.config_class)(task_type="CAUSAL_LM", **self.peft_settings(base.facts))
+        config = self.configuration(self.peft_settings(base.facts))
         with warnings.catch_warnings():
             # The library asks transformers for something under its old name; a user can do nothing about it.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -148,6 +158,10 @@ class PromptMethod(PeftMethod):
         if facts.context and self.num_virtual_tokens >= facts.context // 2:
             return f"{self.num_virtual_tokens} virtual tokens take over half of the context of {facts.context}"
         return None
+
+    def prompt_width(self, facts: Facts) -> int:
+        """Numbers of one virtual token, as they are saved."""
+        return facts.hidden_size
 
     def sizes(self, facts: Facts) -> Sequence[int]:
         """Prompts that leave over half of the context; a hidden size may be as large as that of the widest layer."""

@@ -22,6 +22,10 @@ class PrefixMethod(EncodedPromptMethod):
             return f"a prefix slides out of the attention window of {facts.sliding_window} tokens of {facts.model_type}"
         return super().unfit(facts)
 
+    def prompt_width(self, facts: Facts) -> int:
+        """Keys and values of all layers."""
+        return 2 * facts.shapes.layers * cached_width(facts)
+
     def attach(self, base: Base) -> nn.Module:
         """The base behind the cached prefix."""
         from peftbench.methods._virtual import CachedPrefix

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftbench import registry
-from peftbench.errors import UnknownName
+from peftbench.errors import UnknownName, UsageError
 from peftbench.methods._method import Variant
 from peftbench.registry import Member, canonical
 
@@ -34,6 +34,8 @@ def named(name: str) -> Named:
         if canonical(name) in every:
             member, variant = every[canonical(name)]
             return Named(member, variant.settings)
+        if name and registry.is_folder("methods", f"./{name}"):
+            raise UsageError(f"{name} is a folder, and no method is called so.", f"Write its path: ./{name}") from None
         raise UnknownName("method", name, names()) from None
 
 

@@ -69,7 +69,7 @@ def build_suite(data: Mapping[str, Any], overrides: Iterable[str] = (), where: s
         _apply(merged, override)
     for family in _FAMILIES:
         if isinstance(merged.get(family), list):
-            merged[family] = [plain_entry(entry, where) for entry in merged[family]]
+            merged[family] = [_with_own(family, plain_entry(entry, where)) for entry in merged[family]]
     if merged.get("bundle") is not None:
         merged = under_bundle(merged, read_bundle(str(merged["bundle"])))
     for override in typed:
@@ -139,9 +139,20 @@ def _beside(folder: Path, entry: Any) -> Any:
     """An entry with the path of the file or folder it names, when that lies where the suite file lies."""
     if isinstance(entry, Mapping) and isinstance(entry.get("use"), str):
         return {**entry, "use": _beside(folder, entry["use"])}
-    if isinstance(entry, str) and (entry.endswith((".py", *registry.YAML)) or entry.startswith(("./", "../"))):
-        return os.path.relpath(folder / entry) if (folder / entry).exists() else entry
+    written = (".py", ".json", *registry.YAML)
+    if isinstance(entry, str) and (entry.endswith(written) or entry.startswith(("./", "../"))):
+        found = os.path.relpath(folder / entry)
+        # A folder keeps a slash, which says that it is one.
+        slash = os.curdir + os.sep if (folder / entry).is_dir() and os.sep not in found else ""
+        return slash + found if (folder / entry).exists() else entry
     return entry
+
+
+def _with_own(family: str, entry: Any) -> Any:
+    """A method's entry with what its folder says of training, where the entry does not."""
+    use = entry.get("use") if isinstance(entry, Mapping) else entry
+    own = registry.folder_options("methods", use) if family == "methods" and isinstance(use, str) else {}
+    return {"use": use, **own, **(entry if isinstance(entry, Mapping) else {})} if own else entry
 
 
 def _selected(names: Iterable[str], entries: Iterable[Any]) -> list[Any]:

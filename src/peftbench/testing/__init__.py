@@ -80,6 +80,15 @@ def _family(name: str) -> registry.Family:
     if name.endswith((".py", *registry.YAML)):
         kind = "method" if name.endswith(".py") else "task"
         raise UsageError(f"There is no file {name}.", f"Write one with: peftbench new {kind} {name}")
+    return "methods" if registry.is_folder("methods", name) else _named(name)
+
+
+def _named(name: str) -> registry.Family:
+    """The family of a member's name.
+
+    Raises:
+        UsageError: nothing has that name.
+    """
     known: dict[str, registry.Family] = {
         member: family for family in registry.CONSTANT for member in registry.names(family)
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from peftbench.errors import PeftbenchError
+from peftbench.registry import line_of
 
 T = TypeVar("T")
 
@@ -42,18 +41,27 @@ class Probe(Generic[T]):
     applies: Callable[[T], bool] = lambda subject: True
 
 
-def examine(subject: T, probes: Iterable[Probe[T]], file: str | None = None) -> tuple[Check, ...]:
-    """Try every promise that is made; what the subject raises is a broken promise, told with the line in `file`."""
+def examine(
+    subject: T, probes: Iterable[Probe[T]], file: str | None = None, place: Callable[[str], str] = lambda name: ""
+) -> tuple[Check, ...]:
+    """Try every promise that is made; what the subject raises is a broken promise, told with the line in `file`.
+
+    `file` may be a folder. `place` says where that begins which has to keep a promise, for one that no line broke.
+    """
     checks: list[Check] = []
     for probe in probes:
         try:
             if not probe.applies(subject):
                 continue
             fault, fix = probe.fault(subject), probe.fix
+            where = place(probe.name) if fault is not None else ""
         except Exception as error:  # noqa: BLE001 - the code under test is anybody's, and a fault of it is the finding
-            fault, fix = explained(error, file), getattr(error, "fix", "") or probe.fix
+            fault, fix = explained(error), getattr(error, "fix", "") or probe.fix
+            where = line_of(error, file) or place(probe.name)
         checks.append(
-            Check(probe.name, fault is None, probe.promise if fault is None else fault, "" if fault is None else fix)
+            Check(probe.name, passed=True, detail=probe.promise)
+            if fault is None
+            else Check(probe.name, passed=False, detail=where + fault, fix=fix)
         )
         if fault is not None and probe.vital:
             break
@@ -69,7 +77,4 @@ def explained(error: BaseException, file: str | None = None) -> str:
     """An error as one sentence, with the last line of `file` that it went through."""
     said = error.message if isinstance(error, PeftbenchError) else f"{type(error).__name__}: {error}".strip(": ")
     first = (said.splitlines() or [""])[0].rstrip(".")
-    steps = traceback.extract_tb(error.__traceback__)
-    lines = [step.lineno for step in steps if file is not None and Path(step.filename) == Path(file)]
-    where = f"{Path(file).name}, line {lines[-1]}: " if file is not None and lines else ""
-    return f"{where}{first}."
+    return f"{line_of(error, file)}{first}."

@@ -37,7 +37,21 @@ def reloads(subject: Subject) -> str | None:
         return f"In a fresh process: {fault}"
     lent = subject.trained().lent
     distance = furthest(reference_logits(lent.adapter.module, lent.base), load_file(output)["logits"])
-    return None if distance <= EXACT else f"Loaded in a fresh process, the logits differ by {distance:.2g}."
+    if distance <= EXACT:
+        return None
+    lost = _lost(subject)
+    missing = f"; nothing that was saved is {lost!r}" if lost else ""
+    return f"Loaded in a fresh process, the logits differ by {distance:.2g}{missing}."
+
+
+def _lost(subject: Subject) -> str | None:
+    """The name of a trained parameter whose values are in no saved file, under whatever name, if there is one."""
+    saved = [value.flatten() for file in _saved(subject).glob("*.safetensors") for value in load_file(file).values()]
+    for name, value in subject.trained().lent.adapter.state().items():
+        own = value.flatten()
+        if not any(one.shape == own.shape and torch.equal(one.to(own.dtype), own) for one in saved):
+            return name
+    return None
 
 
 def stock(subject: Subject) -> str | None:

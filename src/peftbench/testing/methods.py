@@ -21,8 +21,19 @@ from peftbench.testing import answers, base, keeping, learning
 from peftbench.testing.check import Check, Probe, examine, refused
 from peftbench.testing.fresh import FreshProcess
 from peftbench.testing.models import save_tiny
-from peftbench.testing.subject import Subject, find_method
+from peftbench.testing.subject import Subject, begins, find_method
 
+# The function of a method that keeps a promise, where it is not `attach`.
+_KEPT_BY = {
+    "settings": "settings",
+    "unfit": "unfit",
+    "fits": "unfit",
+    "counts": "trainable_parameters",
+    "context": "virtual_tokens",
+    "saves": "save",
+    "reloads": "save",
+    "merges": "merge",
+}
 # The tiny models are small enough for steps that would be too long for a real one.
 _TINY_LEARNING_RATE = 1e-2
 
@@ -41,7 +52,7 @@ def examine_method(
             return refused(error)
         elsewhere = fresh or stack.enter_context(FreshProcess())
         subject = Subject(named, facts, rate, scratch, elsewhere, base.process_settings(), stack)
-        return examine(subject, PROBES, named.file)
+        return examine(subject, PROBES, named.file, lambda name: begins(named, _KEPT_BY.get(name, "attach")))
 
 
 def _model(model: str, method: Method, scratch: Path) -> tuple[ModelFacts, float]:
@@ -119,7 +130,7 @@ def _causal(subject: Subject) -> bool:
 
 
 def _of_the_library(subject: Subject) -> bool:
-    return isinstance(subject.method, PeftMethod)
+    return isinstance(subject.method, PeftMethod) and subject.method.of_the_library
 
 
 def _when_trained(name: str, promise: str, fix: str, fault: Callable[[Subject], str | None]) -> Probe[Subject]:

@@ -66,7 +66,7 @@ def _fault(job: Job) -> str:
         doing[job.what](job)
     except Exception as error:  # noqa: BLE001 - whatever a method raises is told on the other side
         traceback.print_exc()
-        return explained(error, job.load if job.load.endswith(".py") else None)
+        return explained(error, job.load if Path(job.load).exists() else None)
     return ""
 
 
