@@ -20,12 +20,14 @@ from peftbench.errors import DataProblem, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.methods._attach import Adapter
+from peftbench.methods._magnitudes import update_magnitudes
+from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record, SplitResult
 from peftbench.spec import Resources, RunSpec
-from peftbench.store import RunFolder
+from peftbench.store import RunFolder, write_lines
 from peftbench.tasks._task import Task
 from peftbench.training.batches import fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
@@ -33,6 +35,8 @@ from peftbench.training.questions import Question, Room
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
+# Prompts on which the sizes of updates are taken.
+_PROBED = 64
 
 Progress = Callable[[str, int, int], None]
 Split = Literal["test", "validation"]
@@ -197,6 +201,20 @@ class Stages:
             self._log(f"forward FLOPs not counted, {what}: {type(error).__name__}: {_plain(str(error))}")
         else:
             self._forward[what] = known[key]
+
+    def probe_updates(self, adapter: Adapter, base: LoadedModel, answered: Answered) -> None:
+        """Write how large the updates of each adapted layer are on the first prompts of the evaluated split."""
+        if why := adapter.method.without_sites():
+            self._log(f"sizes of updates not known: {why}")
+            return
+        self._progress("sizes of updates", 0, 0)
+        prompts = [encoded.prompt for encoded in _encoded(answered.questions)][:_PROBED]
+        size = self._resources.eval_batch
+        batches = (pad(prompts[start : start + size], base.device).inputs() for start in range(0, len(prompts), size))
+        bf16 = self._spec.evaluate.precision == "bf16"
+        with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=bf16):
+            rows = update_magnitudes(adapter, batches)
+        write_lines(self._folder.updates, rows)
 
     def judge(self, task: Task, answered: Answered) -> list[Prediction]:
         """Read and judge the answers of a split."""

@@ -21,6 +21,7 @@ from peftbench.cli._arguments import (
     Methods,
     MicroBatch,
     Models,
+    ProbeUpdates,
     Seeds,
     StoreDir,
     Tasks,
@@ -55,6 +56,7 @@ def run(
     micro_batch: MicroBatch = None,
     eval_batch: EvalBatch = None,
     adapters: KeepAdapters = True,
+    probe_updates: ProbeUpdates = False,
     executor: Executor = "inline",
     workers: Workers = None,
     retry: Annotated[bool, typer.Option("--retry", help="Do failed runs again.")] = False,
@@ -67,7 +69,7 @@ def run(
 
     do = verbs.choose_executor(executor, workers)
     suite = suite_of(what, tasks, models, methods, seeds)
-    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters)
+    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters, probe_updates)
     place = Store(store)
     todo = verbs.pending(suite, place, resources, retry=retry)
     typer.echo(plan_summary(todo.plan, len(todo.run_ids)), err=True)

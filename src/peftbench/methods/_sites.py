@@ -1,0 +1,101 @@
+"""What layers put out without and with the adapter that a method puts beside them.
+
+A *site* is such a layer, see `Method.sites`: one that the `peft` library wrapped, or one whose adapter is a forward
+hook. Its output without the adapter is computed anyhow in most methods, and is not computed again there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+# Told the number of a site and what it puts out without and with its adapter, both [..., width]; what is given back
+# takes the place of the latter.
+See = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
+# Below this a norm counts as this.
+_SMALLEST = 1e-6
+
+
+class Watch:
+    """Tells `seers`, one after the other, what every site puts out; `names` are those of the sites."""
+
+    def __init__(self, sites: Mapping[str, nn.Module]) -> None:
+        self.names = tuple(sites)
+        self.seers: list[See] = []
+        self._hooks = [hook for place, layer in enumerate(sites.values()) for hook in self._hooked(place, layer)]
+
+    def close(self) -> None:
+        """Look no more."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _hooked(self, place: int, layer: nn.Module) -> Iterator[RemovableHandle]:
+        site = _Site(layer)
+
+        def told(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            del layer
+            before, adapted = site.base(inputs), _first(output)
+            for see in self.seers:
+                changed = see(place, before, adapted)
+                adapted = adapted if changed is None else changed
+            return (adapted, *output[1:]) if isinstance(output, tuple) else adapted
+
+        # Where the adapter is a hook, what comes before all hooks is without it.
+        yield (layer if site.inner is None else site.inner).register_forward_hook(site.note, prepend=True)
+        yield layer.register_forward_hook(told)
+
+
+class _Site:
+    """A layer, and what it last put out without its adapter."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.inner: nn.Module | None = getattr(layer, "base_layer", None)
+        self._noted: tuple[tuple[Any, ...], torch.Tensor] | None = None
+
+    def note(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> torch.Tensor | None:
+        """A forward hook. Some layers of the library add to what their own put out in its place: they get a copy."""
+        del layer
+        self._noted = inputs, _first(output)
+        return None if self.inner is None else output.clone()
+
+    def base(self, inputs: tuple[Any, ...]) -> torch.Tensor:
+        """What comes out without the adapter; computed here where the library's layer asked its own for another."""
+        noted, self._noted = self._noted, None
+        if noted is not None and (self.inner is None or noted[0][0] is inputs[0]):
+            return noted[1]
+        assert self.inner is not None
+        output: torch.Tensor = self.inner(*inputs)
+        self._noted = None
+        return output
+
+
+def relative_size(base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
+    """How large an update is beside what it is added to: `||adapted - base|| / ||base||` over the last dimension.
+
+    No gradient goes through it. A base of nothing counts as one of 1e-6.
+    """
+    with torch.no_grad():
+        before = base.float()
+        sizes = torch.linalg.vector_norm(before, dim=-1).clamp(min=_SMALLEST)
+        return torch.linalg.vector_norm(adapted.float() - before, dim=-1) / sizes
+
+
+def real_tokens(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """Which of a site's tokens, of the shape of `like`, are no padding.
+
+    `mask` is the caller's attention mask, [rows, tokens], 1 where a token is; None where all are. A site may be asked
+    for the last tokens alone: after a cache, or before a head. Some layers are given the tokens of all rows in one.
+    """
+    if mask is None:
+        return torch.ones_like(like, dtype=torch.bool)
+    return mask[:, -(like.numel() // len(mask)) :].reshape(like.shape).bool()
+
+
+def _first(output: Any) -> torch.Tensor:
+    """The hidden states; blocks of some architectures and versions put other things behind them."""
+    states: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return states
