@@ -204,11 +204,11 @@ class Stages:
 
     def probe_updates(self, adapter: Adapter, base: LoadedModel, answered: Answered) -> None:
         """Write how large the updates of each adapted layer are on the first prompts of the evaluated split."""
-        if why := adapter.method.without_sites():
+        prompts = [encoded.prompt for encoded in _encoded(answered.questions)][:_PROBED]
+        if why := adapter.method.without_sites() or (None if prompts else "no prompt fits"):
             self._log(f"sizes of updates not known: {why}")
             return
         self._progress("sizes of updates", 0, 0)
-        prompts = [encoded.prompt for encoded in _encoded(answered.questions)][:_PROBED]
         size = self._resources.eval_batch
         batches = (pad(prompts[start : start + size], base.device).inputs() for start in range(0, len(prompts), size))
         bf16 = self._spec.evaluate.precision == "bf16"

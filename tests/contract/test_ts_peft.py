@@ -59,12 +59,13 @@ def base(facts: ModelFacts) -> LoadedModel:
 
 
 @contextlib.contextmanager
-def gated(method: Method, base: LoadedModel, threshold: float = 0.0) -> Iterator[tuple[Adapter, Gated]]:
-    """Attached as a run attaches it, with one threshold everywhere."""
+def gated(method: Method, base: LoadedModel, threshold: float | None = None) -> Iterator[tuple[Adapter, Gated]]:
+    """Attached as a run attaches it, or with one threshold everywhere."""
     torch.manual_seed(3)
     with attached(method, base) as adapter:
         assert isinstance(adapter.module, Gated)
-        adapter.module.thresholds.data.fill_(threshold)
+        if threshold is not None:
+            adapter.module.thresholds.data.fill_(threshold)
         yield adapter, adapter.module
 
 
@@ -84,9 +85,9 @@ def test_open_gates_are_the_wrapped_method_and_closed_ones_the_base(name: str, b
         assert torch.equal(reference_logits(module, base), untouched)
 
 
-@pytest.mark.parametrize(("threshold", "trained"), [(0.0, True), (1e-6, False)])
+@pytest.mark.parametrize(("threshold", "trained"), [(None, True), (1e-6, False)])
 def test_an_adapter_that_adds_nothing_yet_is_trained_only_from_zero(
-    threshold: float, *, trained: bool, base: LoadedModel
+    threshold: float | None, *, trained: bool, base: LoadedModel
 ) -> None:
     with gated(TsPeft(over={"use": "lora", "r": 2}), base, threshold) as (adapter, module):
         learn_once(module, base)
@@ -132,11 +133,10 @@ def test_gates_follow_the_sizes_of_updates() -> None:
     update = torch.tensor([[[0.0, 2.5], [0.1, 0.0], [0.0, 0.0], [0.0, 0.5]]])
     layer = nn.Identity()
     layer.register_forward_hook(lambda module, inputs, output: output + update)
-    outer = nn.Sequential(nn.Linear(2, 2), layer)
-    module = Gated(outer, {"1": layer}, kernel=0.25)
+    plain = nn.Linear(2, 2, bias=False)
+    module = Gated(nn.Sequential(plain, layer), {"1": layer}, kernel=0.25)
     with torch.no_grad():
-        outer[0].weight.copy_(torch.eye(2))
-        outer[0].bias.zero_()
+        plain.weight.copy_(torch.eye(2))
         for threshold, is_open in ((0.0, [1, 1, 1, 1]), (0.25, [1, 1, 0, 1]), (0.3, [1, 1, 0, 0]), (0.6, [0, 1, 0, 0])):
             module.thresholds.fill_(threshold)
             gates = torch.tensor(is_open)[None, :, None]
@@ -312,8 +312,11 @@ def test_it_is_merged_only_where_no_gate_can_close(name: str, base: LoadedModel)
             method.merge(module, base)
         module.thresholds.data[1] = -1e-6
         before = reference_logits(module, base)
-        after = reference_logits(method.merge(module, base), base)
+        merged = method.merge(module, base)
+        after = reference_logits(merged, base)
+        hooks = [hook for layer in merged.modules() for hook in layer._forward_hooks.values()]
     assert furthest(before, after) < 1e-4
+    assert not hooks
 
 
 @pytest.mark.parametrize("name", ["lora", "bottleneck"])

@@ -102,10 +102,12 @@ def test_the_bench_builds_what_was_planned() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_wrapped_is_a_sentence_when_it_is_planned(wrapped: Any, error: type, said: str) -> None:
+def test_what_cannot_be_wrapped_is_a_sentence_when_it_is_planned(
+    wrapped: Any, error: type[UsageError], said: str
+) -> None:
     with pytest.raises(error, match=said) as caught:
         plan({"use": "ts_peft", "over": wrapped})
-    assert caught.value.fix or "Did you mean" in str(caught.value)
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(

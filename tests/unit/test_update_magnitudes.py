@@ -81,7 +81,10 @@ def test_a_run_writes_sizes_where_they_are_asked_for(tmp_path: Path) -> None:
     store, bench = Store(tmp_path), Workbench()
     folders = {}
     for run in probing.runs:
-        assert execute(run.spec, run.resources, store, bench).failure is None
+        done = execute(run.spec, run.resources, store, bench)
+        assert done.failure is None
+        assert done.cost is not None
+        assert done.cost.forward_flops, "gates and looks are no hindrance to counting"
         folders[run.spec.method.name] = store.folder(run.run_id)
     lines = {
         name: folder.updates.read_text("utf-8").splitlines() for name, folder in folders.items() if name != methods[2]

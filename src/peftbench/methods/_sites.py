@@ -59,8 +59,9 @@ class _Site:
     def note(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> torch.Tensor | None:
         """A forward hook. Some layers of the library add to what their own put out in its place: they get a copy."""
         del layer
-        self._noted = inputs, _first(output)
-        return None if self.inner is None else output.clone()
+        states = _first(output)
+        self._noted = inputs, states
+        return None if self.inner is None else states.clone()
 
     def base(self, inputs: tuple[Any, ...]) -> torch.Tensor:
         """What comes out without the adapter; computed here where the library's layer asked its own for another."""

@@ -40,6 +40,7 @@ class TsPeft(Method):
     `threshold_lr_ratio` times that of the adapter.
 
     Nothing is saved by a closed gate, for m has to be known to close it: what is measured is how many updates matter.
+    Where a method changes what goes into the layer or its weight, b is computed for the gate alone.
     """
 
     # What holds here holds over LoRA; over another method it is as there.
@@ -63,6 +64,7 @@ class TsPeft(Method):
                 raise ValueError(f"{name} must be above 0")
         wrapped, over = _resolved(self.over)
         inherited = ("identity_at_start", "learning_rate", "causal", "size")
+        # Past the frozen fields: what was named is now known whole, and what is said of it holds here.
         vars(self).update(over=over, _wrapped=wrapped, **{name: getattr(wrapped, name) for name in inherited})
 
     @property
