@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,9 +20,8 @@ from peftbench.environment import describe
 from peftbench.errors import DataProblem, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.evaluation.updates import updates_on
 from peftbench.methods._attach import Adapter
-from peftbench.methods._magnitudes import update_magnitudes
-from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
@@ -35,8 +35,6 @@ from peftbench.training.questions import Question, Room
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
-# Prompts on which the sizes of updates are taken.
-_PROBED = 64
 
 Progress = Callable[[str, int, int], None]
 Split = Literal["test", "validation"]
@@ -162,18 +160,10 @@ class Stages:
         evaluated = split == self._spec.evaluate.split
         if not questions or (split == "test" and not evaluated):
             return Answered(split, ())
-        how = Decoding(
-            max_new_tokens=self._spec.evaluate.max_new_tokens or 1,
-            end_id=base.chat.end_id,
-            batch=self._resources.eval_batch,
-            device=base.device,
-            bf16=self._spec.evaluate.precision == "bf16",
-        )
+        how = _decoding(self._spec, self._resources, base)
         prompts = [encoded.prompt for encoded in _encoded(questions)]
         with meter("predict", base.device) as reading:
-            ids = greedy(
-                adapter.module, prompts, how, lambda done, total: self._progress(f"predict {split}", done, total)
-            )
+            ids = greedy(adapter.module, prompts, how, partial(self._progress, f"predict {split}"))
         written = iter(ids)
         texts = [base.chat.decode(next(written)) if question.fits else None for question in questions]
         answered = Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
@@ -203,18 +193,14 @@ class Stages:
             self._forward[what] = known[key]
 
     def probe_updates(self, adapter: Adapter, base: LoadedModel, answered: Answered) -> None:
-        """Write how large the updates of each adapted layer are on the first prompts of the evaluated split."""
-        prompts = [encoded.prompt for encoded in _encoded(answered.questions)][:_PROBED]
+        """Write how large the updates of each adapted layer are on prompts of the evaluated split."""
+        prompts = [encoded.prompt for encoded in _encoded(answered.questions)]
         if why := adapter.method.without_sites() or (None if prompts else "no prompt fits"):
             self._log(f"sizes of updates not known: {why}")
-            return
-        self._progress("sizes of updates", 0, 0)
-        size = self._resources.eval_batch
-        batches = (pad(prompts[start : start + size], base.device).inputs() for start in range(0, len(prompts), size))
-        bf16 = self._spec.evaluate.precision == "bf16"
-        with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=bf16):
-            rows = update_magnitudes(adapter, batches)
-        write_lines(self._folder.updates, rows)
+        else:
+            write_lines(
+                self._folder.updates, updates_on(adapter, prompts, _decoding(self._spec, self._resources, base))
+            )
 
     def judge(self, task: Task, answered: Answered) -> list[Prediction]:
         """Read and judge the answers of a split."""
@@ -256,15 +242,13 @@ class Stages:
     def _cost(self) -> Cost:
         answered = self._answered or Answered("test", ())
         fit_reading = self._fit_reading
-        seconds = None if fit_reading is None else fit_reading.seconds
-        rate = None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9)
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
             trainable_parameters=self._trainable,
             total_parameters=self._total,
             adapter_bytes=sum(file.stat().st_size for file in files) if files else None,
-            fit_seconds=seconds,
-            fit_tokens_per_second=rate,
+            fit_seconds=None if fit_reading is None else fit_reading.seconds,
+            fit_tokens_per_second=None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9),
             predict_seconds=answered.reading.seconds,
             predict_tokens_per_second=answered.tokens / max(answered.reading.seconds, 1e-9),
             peaks=(*(fit_reading.peaks if fit_reading else ()), *answered.reading.peaks),
@@ -277,6 +261,16 @@ class Stages:
         # A line that cannot be written must not end a run, and least of all hide why it failed.
         with contextlib.suppress(OSError), self._folder.log.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"{_now()} {text}\n")
+
+
+def _decoding(spec: RunSpec, resources: Resources, base: LoadedModel) -> Decoding:
+    return Decoding(
+        max_new_tokens=spec.evaluate.max_new_tokens or 1,
+        end_id=base.chat.end_id,
+        batch=resources.eval_batch,
+        device=base.device,
+        bf16=spec.evaluate.precision == "bf16",
+    )
 
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:

@@ -81,8 +81,9 @@ def relative_size(base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
     """
     with torch.no_grad():
         before = base.float()
-        sizes = torch.linalg.vector_norm(before, dim=-1).clamp(min=_SMALLEST)
-        return torch.linalg.vector_norm(adapted.float() - before, dim=-1) / sizes
+        update: torch.Tensor = torch.linalg.vector_norm(adapted.float() - before, dim=-1)
+        size: torch.Tensor = torch.linalg.vector_norm(before, dim=-1).clamp(min=_SMALLEST)
+        return update / size
 
 
 def real_tokens(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
