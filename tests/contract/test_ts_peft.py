@@ -199,16 +199,18 @@ def test_padding_counts_in_no_density_and_in_no_gradient(base: LoadedModel) -> N
 def test_density_falls_with_the_threshold(base: LoadedModel) -> None:
     with gated(TsPeft(over="dora"), base) as (adapter, module):
         perturb(adapter)
-        rows = []
+        rows, means = [], []
         for threshold in (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 1e9):
             module.thresholds.data.fill_(threshold)
             found = magnitudes(Lent(base, adapter))
             # Behind a closed gate other tokens arrive at later sites, so only the first one is the same question.
             rows.append(found[0].density)
+            means.append(found[0].mean)
     assert rows[0] == 1.0
     assert rows[-1] == 0.0
     assert rows == sorted(rows, reverse=True)
     assert len(set(rows)) > 2
+    assert len(set(means)) == 1, "sizes are those before the gate"
 
 
 # ---- what is around the gate -----------------------------------------------------------------------------------------

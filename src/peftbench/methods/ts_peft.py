@@ -37,7 +37,8 @@ class TsPeft(Method):
     for a sigmoid in `||m|| / ||b|| - t`, as wide as `kernel` times the mean relative size of the layer's updates, and
     at least 0.02; its gradient goes to t alone. t is frozen for the share `warmup` of the steps, in which updates grow
     to a size that can be compared, is never decayed, and is kept from falling below zero. Its learning rate is
-    `threshold_lr_ratio` times that of the adapter.
+    `threshold_lr_ratio` times that of the adapter: Adam takes it no further than the sum of its steps, which at the
+    adapter's own rate is less than most updates measure.
 
     Nothing is saved by a closed gate, for m has to be known to close it: what is measured is how many updates matter.
     Where a method changes what goes into the layer or its weight, b is computed for the gate alone.
@@ -52,7 +53,7 @@ class TsPeft(Method):
     sparsity: float = 0.1
     warmup: float = 0.2
     kernel: float = 0.25
-    threshold_lr_ratio: float = 1.0
+    threshold_lr_ratio: float = 10.0
 
     def __post_init__(self) -> None:
         if not self.sparsity >= 0 or not math.isfinite(self.sparsity):
