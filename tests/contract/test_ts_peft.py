@@ -316,9 +316,9 @@ def test_it_is_merged_only_where_no_gate_can_close(name: str, base: LoadedModel)
         before = reference_logits(module, base)
         merged = method.merge(module, base)
         after = reference_logits(merged, base)
-        hooks = [hook for layer in merged.modules() for hook in layer._forward_hooks.values()]
+        gates = [layer for layer in merged.modules() if layer._forward_hooks or "forward" in vars(layer)]
     assert furthest(before, after) < 1e-4
-    assert not hooks
+    assert not gates
 
 
 @pytest.mark.parametrize("name", ["lora", "bottleneck"])

@@ -9,6 +9,7 @@ import torch
 
 from peftbench.methods._attach import attached
 from peftbench.methods._magnitudes import update_magnitudes
+from peftbench.methods._method import Method
 from peftbench.methods._peft import peft_model
 from peftbench.methods.bottleneck import Bottleneck
 from peftbench.methods.lora import Lora
@@ -20,6 +21,7 @@ from peftbench.runner import execute
 from peftbench.spec import Resources
 from peftbench.store import Store
 from peftbench.suites._read import build_suite
+from peftbench.testing.base import described
 from peftbench.testing.models import tiny
 from peftbench.testing.toy import perturb, reference_logits, toy
 from peftbench.workbench import Workbench
@@ -59,16 +61,17 @@ def test_sizes_are_those_of_the_layer_with_and_without_its_adapter(base: LoadedM
     assert (first.threshold, first.density) == (None, None)
 
 
-def test_looking_changes_nothing(base: LoadedModel) -> None:
+@pytest.mark.parametrize("method", [Bottleneck(width=3), Lora(r=2)], ids=["bottleneck", "lora"])
+def test_looking_changes_nothing(method: Method, base: LoadedModel) -> None:
     batch = pad(toy(base.chat.end_id).prompts, base.device).inputs()
-    with attached(Bottleneck(width=3), base) as adapter:
+    with attached(method, base) as adapter:
         perturb(adapter)
         before = reference_logits(adapter.module, base)
-        hooks = [len(module._forward_hooks) for module in base.model.modules()]
+        structure = described(adapter.module)
         rows = update_magnitudes(adapter, [batch])
         assert torch.equal(reference_logits(adapter.module, base), before)
-        assert [len(module._forward_hooks) for module in base.model.modules()] == hooks
-    assert len(rows) == 4
+        assert described(adapter.module) == structure
+        assert len(rows) == method.site_count(base.facts)
     assert all(row.mean > 0 for row in rows)
 
 

@@ -6,12 +6,11 @@ hook. Its output without the adapter is computed anyhow in most methods, and is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 # Told the number of a site and what it puts out without and with its adapter, both [..., width]; what is given back
 # takes the place of the latter.
@@ -26,52 +25,73 @@ class Watch:
     def __init__(self, sites: Mapping[str, nn.Module]) -> None:
         self.names = tuple(sites)
         self.seers: list[See] = []
-        self._hooks = [hook for place, layer in enumerate(sites.values()) for hook in self._hooked(place, layer)]
+        self._sites = [_Site(layer) for layer in sites.values()]
+        self._hooks = [site.layer.register_forward_hook(self._told(place)) for place, site in enumerate(self._sites)]
 
     def close(self) -> None:
         """Look no more."""
         for hook in self._hooks:
             hook.remove()
+        for site in self._sites:
+            site.close()
 
-    def _hooked(self, place: int, layer: nn.Module) -> Iterator[RemovableHandle]:
-        site = _Site(layer)
-
-        def told(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    def _told(self, place: int) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             del layer
-            before, adapted = site.base(inputs), _first(output)
+            base, adapted = self._sites[place].base(inputs), _first(output)
             for see in self.seers:
-                changed = see(place, before, adapted)
+                changed = see(place, base, adapted)
                 adapted = adapted if changed is None else changed
             return (adapted, *output[1:]) if isinstance(output, tuple) else adapted
 
-        # Where the adapter is a hook, what comes before all hooks is without it.
-        yield (layer if site.inner is None else site.inner).register_forward_hook(site.note, prepend=True)
-        yield layer.register_forward_hook(told)
+        return hook
 
 
 class _Site:
     """A layer, and what it last put out without its adapter."""
 
     def __init__(self, layer: nn.Module) -> None:
-        self.inner: nn.Module | None = getattr(layer, "base_layer", None)
+        self.layer = layer
         self._noted: tuple[tuple[Any, ...], torch.Tensor] | None = None
-
-    def note(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> torch.Tensor | None:
-        """A forward hook. Some layers of the library add to what their own put out in its place: they get a copy."""
-        del layer
-        states = _first(output)
-        self._noted = inputs, states
-        return None if self.inner is None else states.clone()
+        inner = getattr(layer, "base_layer", None)
+        if inner is None:
+            # The adapter is a hook itself: what comes before all hooks is without it.
+            self._plain = None
+            self.close = layer.register_forward_hook(self._note, prepend=True).remove
+        else:
+            self._plain = inner.forward
+            self.close = self._overheard(inner)
 
     def base(self, inputs: tuple[Any, ...]) -> torch.Tensor:
         """What comes out without the adapter; computed here where the library's layer asked its own for another."""
         noted, self._noted = self._noted, None
-        if noted is not None and (self.inner is None or noted[0][0] is inputs[0]):
+        if noted is not None and (self._plain is None or noted[0][0] is inputs[0]):
             return noted[1]
-        assert self.inner is not None
-        output: torch.Tensor = self.inner(*inputs)
-        self._noted = None
+        assert self._plain is not None
+        output: torch.Tensor = self._plain(*inputs)
         return output
+
+    def _note(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        del layer
+        self._noted = inputs, _first(output)
+
+    def _overheard(self, inner: nn.Module) -> Callable[[], None]:
+        """Note what the library's layer gets from its own; not with a hook, of which some warn. Returns how to stop."""
+        own, plain = vars(inner), inner.forward
+        before = {key: own[key] for key in ("forward",) if key in own}
+
+        def forward(*inputs: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = plain(*inputs)
+            self._noted = inputs, output
+            # Some layers add to what they get, in its place.
+            return output.clone()
+
+        def stop() -> None:
+            own.pop("forward", None)
+            own.update(before)
+
+        own["forward"] = forward
+        return stop
 
 
 def relative_size(base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
