@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from peftbench.record import Cost, Failure, FitResult, Record, SplitResult
+from peftbench.record import Cost, Failure, FitResult, Record, SiteUpdates, SplitResult
 from peftbench.spec import EvalSpec, PscpSpec, Resources, Suite, TrainSpec, Value
 from peftbench.tasks._yaml import HubFile, TaskFile
 
@@ -28,6 +28,7 @@ ANSWERED: dict[str, type[Value]] = {
     "fit": FitResult,
     "cost": Cost,
     "failure": Failure,
+    "updates.jsonl": SiteUpdates,
 }
 
 

@@ -50,15 +50,20 @@ class Asking:
     batch: int
     progress: Callable[[int, int], None]
 
-    def ask(self, module: nn.Module, questions: Sequence[Question], split: Split) -> Answered:
-        """Answer the questions with a module that takes the calls of the base."""
-        how = Decoding(
+    @property
+    def decoding(self) -> Decoding:
+        """The rules, as decoding takes them."""
+        return Decoding(
             max_new_tokens=self.spec.max_new_tokens or 1,
             end_id=self.base.chat.end_id,
             batch=self.batch,
             device=self.base.device,
             bf16=self.spec.precision == "bf16",
         )
+
+    def ask(self, module: nn.Module, questions: Sequence[Question], split: Split) -> Answered:
+        """Answer the questions with a module that takes the calls of the base."""
+        how = self.decoding
         prompts = [question.encoded.prompt for question in questions if question.encoded is not None]
         with meter("predict", self.base.device) as reading:
             ids = greedy(module, prompts, how, self.progress)

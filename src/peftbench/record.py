@@ -150,6 +150,17 @@ def read_as(records: Iterable[Record], reading: Reading) -> list[Record]:
     return [record.read_as(reading) for record in records]
 
 
+class SiteUpdates(Value):
+    """The relative sizes `||adapted - base|| / ||base||` of an adapter's updates at one layer, over tokens."""
+
+    site: str = Field(description="name of the layer in the base")
+    tokens: int = Field(description="padding not counted")
+    mean: float
+    quantiles: dict[str, float] = Field(description="by the share of tokens whose updates are smaller")
+    threshold: float | None = Field(default=None, description="of a gated layer: smaller updates are left away")
+    density: float | None = Field(default=None, description="share of tokens whose updates are not")
+
+
 class Prediction(Value):
     """One answered example. `statistics` hold, per metric, the numbers whose sums give the metric."""
 

@@ -57,6 +57,8 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             if spec.train is not None and resources.save_adapter:
                 folder.adapter.mkdir()
                 method.save(adapter.module, base, folder.adapter)
+            if resources.probe_updates:
+                stages.probe_updates(adapter, base, test if wanted else validation)
             # After all else: no first step of training waits for it, and it can spoil nothing.
             stages.count_flops("attached", adapter.module, base, bench.flops)
             if spec.evaluate.merged:

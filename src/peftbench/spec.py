@@ -292,8 +292,10 @@ class MethodRef(Value):
 
     @property
     def label(self) -> str:
-        """The name as tables show it: with a mark when `not_causal`."""
-        return self.name + (NOT_CAUSAL if self.not_causal else "")
+        """The name as tables show it: with what it wraps, and a mark when `not_causal`."""
+        over = self.settings.get("over")
+        wrapped = f" over {over['use']}" if isinstance(over, dict) and "use" in over else ""
+        return self.name + wrapped + (NOT_CAUSAL if self.not_causal else "")
 
 
 class RunSpec(Value):
@@ -330,6 +332,7 @@ class Resources(Value):
     micro_batch: int | None = Field(default=None, ge=1, description="examples per forward pass in training")
     eval_batch: int = Field(default=16, ge=1, description="examples decoded together")
     save_adapter: bool = True
+    probe_updates: bool = Field(default=False, description="writes how large the updates of an adapter are, by layer")
     data_root: str | None = Field(default=None, description="folder with a local mirror of the data sets")
     model_folder: str | None = None
     task_file: str | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from peftbench.cost.meter import Reading, meter
 from peftbench.environment import describe
 from peftbench.errors import DataProblem, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise
+from peftbench.evaluation.updates import updates_on
 from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
 from peftbench.models._chat import Encoded
@@ -27,7 +28,7 @@ from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
 from peftbench.registry import line_of
 from peftbench.spec import Resources, RunSpec
-from peftbench.store import RunFolder
+from peftbench.store import RunFolder, write_lines
 from peftbench.tasks._task import Task
 from peftbench.training.batches import fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
@@ -156,8 +157,7 @@ class Stages:
             self._merged = self._asking(base, "merge").ask_merged(merged, self._answered, task)
 
     def _asking(self, base: LoadedModel, phase: str) -> Asking:
-        told = functools.partial(self._progress, phase)
-        return Asking(base, self._spec.evaluate, self._resources.eval_batch, told)
+        return Asking(base, self._spec.evaluate, self._resources.eval_batch, partial(self._progress, phase))
 
     def count_flops(
         self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]
@@ -179,6 +179,15 @@ class Stages:
             self._log(f"forward FLOPs not counted, {what}: {type(error).__name__}: {_plain(str(error))}")
         else:
             self._forward[what] = known[key]
+
+    def probe_updates(self, adapter: Adapter, base: LoadedModel, answered: Answered) -> None:
+        """Write how large the updates of each adapted layer are on prompts of the evaluated split."""
+        prompts = [encoded.prompt for encoded in _encoded(answered.questions)]
+        if why := adapter.method.without_sites() or (None if prompts else "no prompt fits"):
+            self._log(f"sizes of updates not known: {why}")
+        else:
+            found = updates_on(adapter, prompts, self._asking(base, "updates").decoding)
+            write_lines(self._folder.updates, found)
 
     def judge(self, task: Task, answered: Answered) -> list[Prediction]:
         """Read and judge the answers of a split."""
@@ -220,15 +229,13 @@ class Stages:
     def _cost(self) -> Cost:
         answered = self._answered or Answered("test", ())
         fit_reading = self._fit_reading
-        seconds = None if fit_reading is None else fit_reading.seconds
-        rate = None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9)
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
             trainable_parameters=self._size.parameters,
             total_parameters=self._total,
             adapter_bytes=sum(file.stat().st_size for file in files) if files else self._size.bytes,
-            fit_seconds=seconds,
-            fit_tokens_per_second=rate,
+            fit_seconds=None if fit_reading is None else fit_reading.seconds,
+            fit_tokens_per_second=None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9),
             predict_seconds=answered.reading.seconds,
             predict_tokens_per_second=answered.rate,
             peaks=(*(fit_reading.peaks if fit_reading else ()), *answered.reading.peaks),

@@ -5,6 +5,7 @@
                         log.txt            what happened, with tracebacks
                         train.jsonl        one line a step
                         predictions.jsonl  one line an answered example
+                        updates.jsonl      one line an adapted layer, where it was asked for
                         adapter/           the trained adapter
                         claim              empty; locked by the process that does the run
                         progress.json      how far it is; gone when it is over
@@ -58,6 +59,11 @@ class RunFolder:
     def predictions(self) -> Path:
         """One JSON line an answered example."""
         return self.path / "predictions.jsonl"
+
+    @property
+    def updates(self) -> Path:
+        """One JSON line an adapted layer: how large its updates are."""
+        return self.path / "updates.jsonl"
 
     @property
     def adapter(self) -> Path:

@@ -81,7 +81,7 @@ LINEAR = [
     and name not in {"lora", "ia3", "ln_tuning"}
 ]
 CASES = [
-    pytest.param(method, model, marks=pytest.mark.slow if model != "llama" and method in LINEAR else ())
+    pytest.param(method, model, marks=pytest.mark.slow if model != "llama" and method in {*LINEAR, "ts_peft"} else ())
     for method in METHODS
     for model in MAKES
 ]
@@ -153,6 +153,10 @@ def test_the_library_itself_does_not_know(method: str, model: str, tmp_path: Pat
         ("supertuning", {"r": 3, "lora_dropout": 0.1, "sparsity": 0.9}),
         ("tinylora", {"weight_tying": 0.4, "u": 13}),
         ("trainable_tokens", {"token_indices": [5, 6, 7, 8, 9]}),
+        ("ts_peft", {"over": "dora", "sparsity": 2.0, "warmup": 0.1, "threshold_lr_ratio": 3.0}),
+        ("ts_peft", {"over": {"use": "bottleneck", "width": 3}}),
+        ("ts_peft", {"over": "ia3", "sparsity": 0.0}),
+        ("ts_peft", {"over": {"use": "lokr", "r": 2}, "kernel": 1.0}),
         ("vblora", {"r": 3, "topk": 3, "vector_length": 7, "targets": ["down", "up"]}),
         ("waveft", {"wavelet_family": "sym3", "n_frequency": 100, "scaling": 5.0}),
         ("waveft", {"use_idwt": False}),

@@ -32,6 +32,9 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads of a run.")]
 MicroBatch = Annotated[int | None, typer.Option(help="Examples per forward pass in training.")]
 EvalBatch = Annotated[int | None, typer.Option(help="Examples answered together.")]
 KeepAdapters = Annotated[bool, typer.Option("--adapters/--no-adapters", help="Keep the trained adapters.")]
+ProbeUpdates = Annotated[
+    bool, typer.Option("--probe-updates", help="Write how large the updates of adapters are, layer by layer.")
+]
 Executor = Annotated[str, typer.Option(help="Where runs are done: inline, local (several at a time), or a file.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes of --executor local; by default one a GPU, or one a core.")
@@ -66,11 +69,13 @@ def resources_of(
     micro_batch: int | None,
     eval_batch: int | None,
     adapters: bool,
+    probe_updates: bool,
 ) -> Resources:
     """How and where runs are to be done; InvalidSpec for an unknown device or a number that is none."""
     from peftbench.spec import Resources
 
     given: dict[str, Any] = {"device": device, "save_adapter": adapters, "threads": threads, "micro_batch": micro_batch}
+    given["probe_updates"] = probe_updates
     if data_root is not None:
         given["data_root"] = str(data_root.resolve())
     if eval_batch is not None:

@@ -21,6 +21,7 @@ from peftbench.cli._arguments import (
     Methods,
     MicroBatch,
     Models,
+    ProbeUpdates,
     Retry,
     Seeds,
     StoreDir,
@@ -57,6 +58,7 @@ def run(
     micro_batch: MicroBatch = None,
     eval_batch: EvalBatch = None,
     adapters: KeepAdapters = True,
+    probe_updates: ProbeUpdates = False,
     executor: Executor = "inline",
     workers: Workers = None,
     retry: Retry = False,
@@ -64,7 +66,7 @@ def run(
 ) -> None:
     """Do what is missing of a suite, then report. Called again, it continues."""
     suite = suite_of(what, tasks, models, methods, seeds)
-    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters)
+    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters, probe_updates)
     _do(suite, resources, store, (executor, workers), retry=retry, report=report)
 
 
@@ -91,7 +93,7 @@ def evaluate(
 
     methods = ",".join(verbs.trained_adapters(adapter))
     suite = suite_of(what, tasks, models, methods, "")
-    resources = resources_of(data_root, device, threads, None, eval_batch, adapters=False)
+    resources = resources_of(data_root, device, threads, None, eval_batch, adapters=False, probe_updates=False)
     _do(suite, resources, store, (executor, workers), retry=retry, report=report)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -50,6 +50,18 @@ class BottleneckMethod(Method):
     def with_size(self, size: int) -> Self:
         """Another bottleneck; the scaling is a factor of its own, and stays."""
         return replace(self, width=size)
+
+    def without_sites(self) -> str | None:
+        """None: the place of each adapter is one."""
+        return None
+
+    def sites(self, module: nn.Module) -> Mapping[str, nn.Module]:
+        """Where the adapters are."""
+        return {name: place for name, place in module.named_modules() if "adapter" in dict(place.named_children())}
+
+    def site_count(self, facts: Facts) -> int:
+        """As many as adapters."""
+        return facts.shapes.layers * self.adapters_a_block
 
     def _width(self, facts: Facts) -> int:
         return self.width or max(1, int(facts.hidden_size // self.reduction_factor))

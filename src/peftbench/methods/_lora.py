@@ -7,6 +7,9 @@ from typing import ClassVar, Self
 
 from peftbench.methods._peft import TargetedPeftMethod
 
+# Why it cannot be told what a layer would put out without the update.
+TAKEN_FROM_BASE = "it takes what it starts from away from the base's weights"
+
 
 @dataclass(frozen=True)
 class LowRank(TargetedPeftMethod):

@@ -149,6 +149,20 @@ class Method(ABC):
         del facts
         return None
 
+    def without_sites(self) -> str | None:
+        """Why the method has no sites, or None: layers whose output is known both with and without what it adds."""
+        return "it has no branches beside layers"
+
+    def sites(self, module: nn.Module) -> Mapping[str, nn.Module]:
+        """The sites of an attached module by name: layers in a module of the `peft` library, or with its hook."""
+        del module
+        return {}
+
+    def site_count(self, facts: Facts) -> int | None:
+        """How many sites there are on a model; None where only attaching tells."""
+        del facts
+        return 0
+
     def sizes(self, facts: Facts) -> Sequence[int]:
         """What the hyperparameter `size` may be on a model, from the least that is trained to the most."""
         return range(1, facts.hidden_size + 1)

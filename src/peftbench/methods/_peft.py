@@ -122,6 +122,22 @@ class TargetedPeftMethod(PeftMethod):
         linear = facts.shapes.linear
         return [linear[name] for name in names] if all(name in linear for name in names) else None
 
+    def without_sites(self) -> str | None:
+        """None: the library keeps the layer that it wraps."""
+        return None
+
+    def sites(self, module: nn.Module) -> Mapping[str, nn.Module]:
+        """The layers that the library has wrapped, by their names in the base."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        found = peft_model(module).get_base_model().named_modules()
+        return {name: layer for name, layer in found if isinstance(layer, BaseTunerLayer)}
+
+    def site_count(self, facts: Facts) -> int | None:
+        """The targeted layers of all blocks; None where `target_modules` names others than roles do."""
+        shapes = self.targeted_shapes(facts)
+        return None if shapes is None else facts.shapes.layers * len(shapes)
+
     def folded(self, base: Base) -> Iterable[str]:
         """The weights and biases of the targeted layers."""
         if not self.merges:

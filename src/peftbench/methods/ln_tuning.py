@@ -34,6 +34,10 @@ class LnTuning(TargetedPeftMethod):
         """A scale for each place of each norm, and a shift where it has one."""
         return facts.shapes.norm_parameters if (self.targets, self.target_modules) == (("norm",), None) else None
 
+    def without_sites(self) -> str | None:
+        """Norms, and no branches beside them."""
+        return "it trains the norms themselves"
+
     def attach(self, base: Base) -> nn.Module:
         """The `PeftModel` around the base, its trained norms in full precision."""
         model = super().attach(base)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from peftbench.methods._lora import LowRank
+from peftbench.methods._lora import TAKEN_FROM_BASE, LowRank
 from peftbench.methods._method import Base, Facts, Variant
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Lora(LowRank):
         if self.init_lora_weights == "olora" and facts.model_type == "gpt2":
             return "peft's start with QR factors does not take the transposed layers of gpt2"
         return super().unfit(facts)
+
+    def without_sites(self) -> str | None:
+        """A start that is taken away from the base, which is then no longer there without the branch."""
+        return TAKEN_FROM_BASE if self.init_lora_weights == "olora" else None
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters in peft's terms."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from peftbench.methods._lora import LowRank
+from peftbench.methods._lora import TAKEN_FROM_BASE, LowRank
 from peftbench.methods._method import Base, Facts
 
 
@@ -23,6 +23,10 @@ class Pissa(LowRank):
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """LoRA's own, and the start."""
         return {**super().peft_settings(facts), "init_lora_weights": "pissa"}
+
+    def without_sites(self) -> str | None:
+        """The base without the branch lacks its largest singular values."""
+        return TAKEN_FROM_BASE
 
     def changes(self, base: Base) -> Iterable[str]:
         """The weights that the start is taken from."""

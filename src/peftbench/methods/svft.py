@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -91,6 +91,18 @@ class Svft(Method):
 
     def _entries(self, size: int) -> int:
         return size * (2 * self._beside + 1) - self._beside * (self._beside + 1)
+
+    def without_sites(self) -> str | None:
+        """None: every targeted layer is one."""
+        return None
+
+    def sites(self, module: nn.Module) -> Mapping[str, nn.Module]:
+        """The targeted layers."""
+        return {name: layer for name, layer in module.named_modules() if "svft" in dict(layer.named_children())}
+
+    def site_count(self, facts: Facts) -> int:
+        """The targeted layers of all blocks."""
+        return facts.shapes.layers * len(self._sizes(facts))
 
     def attach(self, base: Base) -> nn.Module:
         """The base, with an update beside each targeted layer."""

@@ -45,17 +45,17 @@ def _named_keys(specs: Sequence[RunSpec], rows: Sequence[_Flat]) -> list[list[st
     methods: dict[str, list[_Flat]] = defaultdict(list)
     places: dict[_Place, list[_Flat]] = defaultdict(list)
     for spec, row in zip(specs, rows, strict=True):
-        methods[spec.method.name].append(row)
+        methods[spec.method.label].append(row)
         places[_place(spec)].append(row)
     shown = {name: {key for key in _differing(found) if key.startswith("method.")} for name, found in methods.items()}
     local = {place: _differing(found) for place, found in places.items()}
     for (_, _, method), keys in local.items():
         shown[method] |= {key for key in keys if key.startswith(("train.", "evaluate."))}
-    return [sorted(shown[spec.method.name] | local[_place(spec)]) for spec in specs]
+    return [sorted(shown[spec.method.label] | local[_place(spec)]) for spec in specs]
 
 
 def _place(spec: RunSpec) -> _Place:
-    return spec.task.label, spec.model.name, spec.method.name
+    return spec.task.label, spec.model.name, spec.method.label
 
 
 def _settings(row: _Flat, keys: Sequence[str]) -> list[str]:

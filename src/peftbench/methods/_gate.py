@@ -1,0 +1,83 @@
+"""A gate at every site of an adapted model: a token's update is there or not, by how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftbench.methods._sites import Watch, real_tokens, relative_size
+
+# The least width of the surrogate's slope, in relative sizes; also what it is while no update is there yet.
+NARROWEST = 0.02
+
+
+class Gated(nn.Module):
+    """A module whose sites put out what they do with the adapter at open tokens, and without it at closed ones.
+
+    A token is open at a site where the relative size of its update is at least the site's threshold; `thresholds` is
+    [sites], all zero at the start. Backwards the step is taken for a sigmoid as wide as `kernel` times the mean
+    relative size over the tokens that are no padding, and at least `NARROWEST`: for the thresholds alone, so that an
+    adapter is trained by the tokens where it is applied.
+    """
+
+    def __init__(self, module: nn.Module, sites: Mapping[str, nn.Module], kernel: float) -> None:
+        super().__init__()
+        self.module = module
+        self.watch = Watch(sites)
+        self.watch.seers.append(self._gate)
+        self.kernel = kernel
+        self.frozen_steps = 0
+        device = next(module.parameters()).device
+        self.thresholds = nn.Parameter(torch.zeros(len(sites), dtype=torch.float32, device=device))
+        self._mask: torch.Tensor | None = None
+        self._densities: list[torch.Tensor] = []
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the module answers."""
+        self._mask = options.get("attention_mask")
+        self._densities.clear()
+        return self.module(*inputs, **options)
+
+    def density(self) -> torch.Tensor | None:
+        """The share of open tokens in the last forward pass, a mean over sites; None when no gradient is wanted.
+
+        Its gradient goes to the thresholds.
+        """
+        return torch.stack(self._densities).mean() if self._densities else None
+
+    def _gate(self, place: int, base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
+        size = relative_size(base, adapted)
+        threshold = self.thresholds[place]
+        is_open = size >= threshold
+        gated = torch.where(is_open[..., None], adapted, base.to(adapted.dtype))
+        if not (torch.is_grad_enabled() and threshold.requires_grad):
+            return gated
+        real = real_tokens(self._mask, size)
+        width = (self.kernel * _mean(size, real)).clamp(min=NARROWEST)
+        soft = torch.sigmoid((size - threshold) / width)
+        # Nothing is added, not even by rounding: only the gradient is.
+        slope = torch.where(real, soft - soft.detach(), 0.0)
+        self._densities.append(_mean(is_open + slope, real))
+        return gated + (slope[..., None] * (adapted - base).detach()).to(gated.dtype)
+
+
+def _mean(values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    return torch.where(real, values, 0.0).sum() / real.sum()
+
+
+class Together(torch.optim.Optimizer):
+    """Two optimisers as one: each steps its own groups, and a schedule of learning rates reaches all."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        groups = [group for part in parts for group in part.param_groups]
+        super().__init__(groups, {})
+        self._parts = tuple(parts)
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch has overloads
+        """A step of each."""
+        assert closure is None
+        for part in self._parts:
+            part.step()
