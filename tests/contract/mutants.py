@@ -501,7 +501,7 @@ class ReadsPackedWeights(LogitBias):
         module = super().attach(base)
         weight: Any = base.model.get_parameter("model.layers.0.self_attn.q_proj.weight")
         with torch.no_grad():
-            module.bias.add_(weight.float().abs().mean())  # type: ignore[operator, union-attr]
+            module.bias.add_(weight.float().abs().mean())  # type: ignore[operator]
             module.bias[::2] *= 2  # type: ignore[index, operator]
         return module
 

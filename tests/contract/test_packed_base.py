@@ -8,22 +8,25 @@ import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from peftbench import registry
 from peftbench.cost.flops import forward_flops
 from peftbench.errors import MethodProblem, PeftbenchError
-from peftbench.methods._attach import Original, attached, checksum, differing
+from peftbench.methods._attach import Original, attached, checksum, differing, is_packed
 from peftbench.methods._variants import variants
 from peftbench.methods.ln_tuning import LnTuning
 from peftbench.methods.lora import Lora
 from peftbench.methods.zero_shot import ZeroShot
 from peftbench.models._facts import find
 from peftbench.models._load import LoadedModel, load
-from peftbench.models._quantization import missing
+from peftbench.models._quantization import missing, unpackable
+from peftbench.models._roles import ARCHITECTURES
 from peftbench.plan import make_plan
 from peftbench.record import Record
 from peftbench.runner import execute
@@ -148,6 +151,33 @@ def test_weights_are_those_of_the_paper(folders: dict[str, Path]) -> None:
         assert float(((found[name].reshape(-1, 64) - nearest).abs() / largest).max()) < 0.02, name
 
 
+@pytest.mark.parametrize("make", ARCHITECTURES)
+def test_only_linear_layers_of_blocks_are_packed(make: str, tmp_path: Path) -> None:
+    """Not the head, although it is not tied to the embeddings."""
+    folder = save_tiny(make, tmp_path / make, in_blocks=True)
+    config = AutoConfig.from_pretrained(folder)
+    config.tie_word_embeddings = False
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    base = packed(folder)
+    shapes = base.facts.shapes
+    wanted = tuple(f".{name}.weight" for name in shapes.linear if name not in unpackable("nf4", shapes))
+    assert wanted
+    for name, value in base.model.named_parameters():
+        assert is_packed(value) == name.endswith(wanted), name
+    assert base.parameters == shapes.parameters
+
+
+def test_what_is_no_whole_number_of_blocks_stays_as_it_is() -> None:
+    """352 inputs: some processors would take the scales of other blocks."""
+    base, plain = packed(Path(str(files("peftbench.models") / "tiny"))), load_here(find("tiny"))
+    values = dict(plain.model.named_parameters())
+    kept = [name for name, value in base.model.named_parameters() if value.shape == values[name].shape]
+    assert all(torch.equal(base.model.get_parameter(name), values[name]) for name in kept)
+    assert {name.split(".")[-2] for name in set(values) - {*kept}} == {
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj")
+    }
+
+
 def test_asking_changes_no_weight(folders: dict[str, Path]) -> None:
     """Where the processor multiplies in bf16 the library would repack them, with scales rounded to 16 bits."""
     base = packed(folders["llama"])
@@ -163,7 +193,7 @@ def test_a_changed_scale_is_noticed(folders: dict[str, Path]) -> None:
         base = packed(folders["llama"])
         original = Original(base.model)
         original.note(())
-        layer = base.model.get_submodule("model.layers.0.mlp.up_proj")
+        layer: Any = base.model.get_submodule("model.layers.0.mlp.up_proj")
         holder = layer.weight.quant_state
         for step in part.split(".")[:-1]:
             holder = getattr(holder, step)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from peftbench.errors import InvalidSpec
-from peftbench.models import _quantization
 from peftbench.plan import Plan, make_plan
 from peftbench.scoring.aggregate import scores
 from peftbench.spec import ModelRef, Resources, RunSpec
@@ -22,7 +21,7 @@ FP4 = {"use": "tiny", "quantization": "fp4"}
 
 @pytest.fixture(autouse=True)
 def everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_quantization.importlib.util, "find_spec", lambda name: importlib.util)
+    monkeypatch.setattr("peftbench.models._quantization.importlib.util.find_spec", lambda name: importlib.util)
 
 
 def plan_of(models: list[Any], methods: list[Any], tasks: tuple[str, ...] = ("toy_mood",), seeds: int = 1) -> Plan:
@@ -84,7 +83,7 @@ def test_what_cannot_be_is_set_aside(model: Any, method: str, reason: str) -> No
 
 @pytest.mark.parametrize(("quantization", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_a_package_that_lacks_is_named(quantization: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_quantization.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("peftbench.models._quantization.importlib.util.find_spec", lambda name: None)
     plan = plan_of(["tiny", {"use": "tiny", "quantization": quantization}], ["lora"])
     assert told(plan) == [("tiny", "lora", None)]
     (aside,) = plan.set_aside

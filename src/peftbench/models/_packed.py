@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ def keep_layout(model: nn.Module) -> None:
     On processors that multiply in bf16 the library would repack them when they are first asked, with scales rounded to
     16 bits: then they are other weights, no gradient passes them, and not all shapes can be packed so.
     """
-    for layer in model.modules():
+    layers: Iterable[Any] = model.modules()
+    for layer in layers:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
 
