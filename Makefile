@@ -11,7 +11,7 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 # The exact versions the project was tested with. Compiling all that is installed takes longer than compiling what is used.
 PIP = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: quickstart test slow lint types check wheel bench clean
+.PHONY: quickstart test slow packed lint types check wheel bench clean
 
 quickstart: $(VENV)/.train
 	$(BIN)/peftbench run quickstart --store $(STORE)/quickstart --threads 1
@@ -31,6 +31,11 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: lint types test
+
+# What needs packed weights. The package lies beside the environment: inside, every process that imports peft would import it.
+packed: $(VENV)/.dev
+	$(PIP) --no-deps --upgrade --target build/packed bitsandbytes
+	PYTHONPATH=build/packed $(BIN)/python -m pytest -m packed $(PYTEST) tests/contract
 
 # The wheel, installed into an empty environment, has to stand on its own.
 wheel: $(VENV)/.dev

@@ -10,12 +10,13 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from peftbench.record import Cost, Failure, FitResult, Record, SiteUpdates, SplitResult
-from peftbench.spec import EvalSpec, PscpSpec, Resources, Suite, TrainSpec, Value
+from peftbench.spec import EvalSpec, ModelRef, PscpSpec, Resources, Suite, TrainSpec, Value
 from peftbench.tasks._yaml import HubFile, TaskFile
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 ASKED: dict[str, type[Value]] = {
     "A suite": Suite,
+    "models, `name` being what `use` names": ModelRef,
     "train": TrainSpec,
     "evaluate": EvalSpec,
     "pscp": PscpSpec,

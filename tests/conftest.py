@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if (item.get_closest_marker("slow") is not None) != wanted]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in set(others)]
-    if SHARED.is_dir():
-        return
+    absent = {
+        "shared": None if SHARED.is_dir() else "the shared data and models are not here",
+        "packed": None if importlib.util.find_spec("bitsandbytes") else "bitsandbytes is not installed",
+    }
     for item in items:
-        if item.get_closest_marker("shared"):
-            item.add_marker(pytest.mark.skip(reason="the shared data and models are not here"))
+        for marker, reason in absent.items():
+            if reason is not None and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

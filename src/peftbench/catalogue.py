@@ -88,7 +88,7 @@ def _method(name: str) -> dict[str, Any]:
 
     found = named(name)
     member = found.member
-    fields = ("version", "trains", "identity_at_start", "learning_rate", "reference")
+    fields = ("version", "trains", "identity_at_start", "learning_rate", "reference", "quantised_base", "quantization")
     return {
         "name": member.name,
         "about": member.about,

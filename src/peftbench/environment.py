@@ -14,6 +14,8 @@ _PACKAGES = (
     "transformers",
     "peft",
     "accelerate",
+    "bitsandbytes",
+    "torchao",
     "datasets",
     "huggingface_hub",
     "safetensors",

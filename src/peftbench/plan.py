@@ -5,8 +5,8 @@ What cannot be run is set aside with its reason instead of failing later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from peftbench.errors import DataProblem, InvalidSpec, UnknownName
 from peftbench.methods._method import Method, build
 from peftbench.methods._variants import named, names
 from peftbench.models._facts import ModelFacts, find
+from peftbench.models._quantization import obstacle
 from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RunSpec, Suite, TaskRef, TrainSpec
 from peftbench.tasks._task import Split, Task, items
 
@@ -91,14 +92,22 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
             continue
         reason, train, evaluate = _settings(suite, task, model, method)
         if reason is not None:
-            aside.append(SetAside(task.ref.name, model.ref.name, method.ref.name, reason))
+            aside.append(SetAside(task.ref.name, model.ref.label, method.ref.name, reason))
             continue
         cautions.update(dict.fromkeys(_cautions(model, method)))
         for spec in _specs(suite, (task, model, method), train, evaluate):
             how = resources.updated(_places(task, model, method), "resources")
             repeated += spec.run_id in runs
             runs.setdefault(spec.run_id, PlannedRun(spec, how))
-    return Plan(suite, tuple(runs.values()), tuple(aside), repeated, tuple(cautions))
+    return Plan(suite, _base_after_base(runs.values()), tuple(aside), repeated, tuple(cautions))
+
+
+def _base_after_base(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Runs of one base behind each other, so that it is loaded once; bases in the order they are first needed."""
+    bases: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        bases.setdefault(run.spec.base.model_dump_json(), []).append(run)
+    return tuple(run for own in bases.values() for run in own)
 
 
 def _task(entry: Entry, resources: Resources, *, published: bool) -> _Resolved:
@@ -159,7 +168,7 @@ def _methods_of(entry: Entry) -> frozenset[str] | None:
 
 def _model(entry: Entry, resources: Resources) -> _Resolved:
     options = entry.own()
-    known = {"dtype", "chat", "revision", "trust_remote_code"}
+    known = {"dtype", "chat", "revision", "trust_remote_code", "quantization"}
     for key in options:
         if key not in known:
             raise UnknownName("option", key, known, f"model {entry.use}")
@@ -185,6 +194,7 @@ def _method(entry: Entry) -> _Resolved:
         settings=method.settings(),
         plugin=member.plugin,
         not_causal=None if method.causal else True,
+        quantization=method.quantization,
     )
     return _Resolved(entry, ref, method, member.file)
 
@@ -213,9 +223,12 @@ def _settings(
     if evaluate.precision is None:
         # References that do not train are asked in the same precision as what they are compared with.
         evaluate = evaluate.updated({"precision": train.precision}, "training's own")
-    merged = (method.value.merges and evaluate.merged is not False) or None
+    assert isinstance(model.ref, ModelRef)
+    facts, packed = _packed(model.ref, model.value, method.value)
+    # What is packed cannot be added to.
+    merged = (method.value.merges and facts.quantization is None and evaluate.merged is not False) or None
     evaluate = evaluate.updated({"merged": merged}, "what the method allows")
-    reason = task.absent or method.value.unfit(model.value) or _no_room(method.value, train, evaluate, context)
+    reason = task.absent or packed or method.value.unfit(facts) or _no_room(method.value, train, evaluate, context)
     if method.value.trains and not method.value.causal and not train.allow_not_causal:
         reason = reason or "not causal: its answers know tokens to come (train.allow_not_causal=true trains it anyhow)"
     if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
@@ -228,6 +241,19 @@ def _cautions(model: _Resolved, method: _Resolved) -> list[str]:
     assert isinstance(method.value, Method)
     said = method.value.caution(model.value)
     return [] if said is None else [f"{method.ref.name}: {said}."]
+
+
+def _packed(ref: ModelRef, facts: ModelFacts, method: Method) -> tuple[ModelFacts, str | None]:
+    """A model in the quantisation of a run, and why the method or this machine cannot have it like that."""
+    asked, own = ref.quantization, method.quantization
+    if asked and own and asked != own:
+        return facts, f"its base is in {own}, and this model is asked for in {asked}"
+    quantization = own or asked
+    if quantization is None:
+        return facts, None
+    if not method.quantised_base:
+        return facts, f"it needs the weights of its base unpacked, and in {quantization} they are packed"
+    return replace(facts, quantization=quantization), obstacle(quantization, facts)
 
 
 def _no_room(method: Method, train: TrainSpec, evaluate: EvalSpec, context: int) -> str | None:

@@ -30,7 +30,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
         test_items = bench.items(spec.task, "test", spec.evaluate.limit, resources) if wanted else []
 
         stages.enter("model")
-        base = bench.base(spec.model, resources)
+        base = bench.base(spec.base, resources)
         method = bench.method(spec.method, resources)
         training, answering = stages.rooms(base, method.virtual_tokens)
         questions, held_out = stages.split(bench.ask(spec.task, train_items, training))

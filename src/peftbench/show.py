@@ -40,10 +40,10 @@ _MARKS: Mapping[State, str] = {
 
 def run_names(specs: Mapping[str, RunSpec]) -> dict[str, str]:
     """What a person calls each run: `sst2 × lora r=8, seed 1`; the model stands there when there are several."""
-    several = len({spec.model.name for spec in specs.values()}) > 1
+    several = len({spec.model.label for spec in specs.values()}) > 1
     names: dict[str, str] = {}
     for (run_id, spec), method in zip(specs.items(), variants(list(specs.values())), strict=True):
-        parts = [spec.task.label, *([spec.model.name] if several else []), method]
+        parts = [spec.task.label, *([spec.model.label] if several else []), method]
         names[run_id] = " × ".join(parts) + ("" if spec.seed is None else f", seed {spec.seed}")
     return names
 
@@ -158,7 +158,7 @@ def status_table(store: Store, states: Mapping[str, State], progress: Mapping[st
 def _order(spec: RunSpec) -> tuple[object, ...]:
     """Seeds of one setting below each other, settings by their numbers."""
     settings = spec.model_dump_json(include={"method", "train", "evaluate"})
-    return spec.task.name, spec.model.name, spec.method.name, natural(settings), spec.seed or 0
+    return spec.task.name, spec.model.label, spec.method.name, natural(settings), spec.seed or 0
 
 
 def _runs_table(
@@ -168,7 +168,7 @@ def _runs_table(
     progress: Mapping[str, RunProgress],
 ) -> Table:
     """A row for each run: its state, what it is, the digits that name it; scores where there are any."""
-    several = len({spec.model.name for spec in specs.values()}) > 1
+    several = len({spec.model.label for spec in specs.values()}) > 1
     wanted = {"score": bool(records), "model": several}
     columns = ("state", "score", "task", "model", "method", "seed", "id")
     table = _table(*(name for name in columns if wanted.get(name, True)))
@@ -178,7 +178,7 @@ def _runs_table(
             "state": Text.assemble(Text.from_markup(_MARKS[states[run_id]]), _where(progress.get(run_id))),
             "score": _percent(record) if record else "",
             "task": Text(spec.task.label),
-            "model": Text(spec.model.name),
+            "model": Text(spec.model.label),
             "method": Text(method),
             "seed": "once" if spec.seed is None else str(spec.seed),
             "id": run_id.rpartition("--")[2],

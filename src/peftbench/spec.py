@@ -257,6 +257,8 @@ class TaskRef(Value):
 
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# How the linear layers of a base are packed.
+Quantization = Literal["nf4", "fp4", "int8"]
 
 
 class ModelRef(Value):
@@ -264,9 +266,17 @@ class ModelRef(Value):
 
     name: str
     revision: str = Field(description="hub commit, or a hash of the folder's files")
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of the weights, and of the arithmetic with those that are packed"
+    )
     chat: Literal["template", "plain"] = "template"
     trust_remote_code: bool = False
+    quantization: Quantization | None = Field(default=None, description="of the linear layers of its blocks")
+
+    @property
+    def label(self) -> str:
+        """The name as tables show it: with the quantisation when there is one."""
+        return self.name + (f" ({self.quantization})" if self.quantization else "")
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -289,6 +299,7 @@ class MethodRef(Value):
     settings: Settings
     plugin: str | None = Field(default=None, description="content hash of a user's own file")
     not_causal: bool | None = Field(default=None, description="true where answers know tokens to come")
+    quantization: Quantization | None = Field(default=None, description="of any base that the method is used on")
 
     @property
     def label(self) -> str:
@@ -313,11 +324,16 @@ class RunSpec(Value):
     schema_version: int = SCHEMA
 
     @property
+    def base(self) -> ModelRef:
+        """The model as the method gets it: in the quantisation that either of them asks for."""
+        return self.model.model_copy(update={"quantization": self.method.quantization or self.model.quantization})
+
+    @property
     def run_id(self) -> str:
         """A readable part and eight hex digits over the canonical JSON of the whole spec."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]
         seed = "once" if self.seed is None else f"s{self.seed}"
-        parts = (self.task.name, self.model.name, self.method.name, seed)
+        parts = (self.task.name, self.model.label, self.method.name, seed)
         return "--".join([*(_safe(part) for part in parts), digest])
 
 

@@ -170,7 +170,7 @@ class Stages:
         method = self._spec.method.model_dump_json() if what == "attached" else what
         # A method that looks at data first may give its weights other shapes for another task.
         shapes = [list(value.shape) for value in module.parameters() if value.requires_grad]
-        key = f"{self._spec.model.model_dump_json()} {method} {self._forward_length} {shapes}"
+        key = f"{self._spec.base.model_dump_json()} {method} {self._forward_length} {shapes}"
         try:
             if key not in known:
                 self._progress("forward FLOPs", 0, 0)

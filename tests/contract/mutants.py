@@ -491,6 +491,22 @@ class RemembersOutsideParameters(LogitBias):
 
 
 @dataclass(frozen=True)
+class ReadsPackedWeights(LogitBias):
+    """The bias starts at a sum over weights of the base, whatever stands in their memory."""
+
+    identity_at_start: ClassVar[bool] = False
+    quantised_base: ClassVar[bool] = True
+
+    def attach(self, base: Base) -> nn.Module:
+        module = super().attach(base)
+        weight: Any = base.model.get_parameter("model.layers.0.self_attn.q_proj.weight")
+        with torch.no_grad():
+            module.bias.add_(weight.float().abs().mean())  # type: ignore[operator]
+            module.bias[::2] *= 2  # type: ignore[index, operator]
+        return module
+
+
+@dataclass(frozen=True)
 class Mutant:
     """A method and the checks that must fail on it, and no other."""
 
@@ -528,6 +544,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants("reloads", SavesTooLittle, SavesOtherNames, LoadsNothing, LoadsNoise, ForgetsFrozenDraw),
     *mutants("stock peft", ScalesBehindTheConfig),
     *mutants("merges", MergesNothing, MergesHalf, MergesInSecret, KeepsTheAdapter),
+    *mutants("quantised base", ReadsPackedWeights),
     *mutants("repeatable", DrawsUnseeded),
     *mutants("checkpoint", RemembersOutsideParameters),
 )

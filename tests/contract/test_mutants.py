@@ -24,7 +24,11 @@ def process() -> Iterator[None]:
     torch.use_deterministic_algorithms(mode=False)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.method.__name__)
+@pytest.mark.parametrize(
+    "mutant",
+    [pytest.param(one, marks=pytest.mark.packed if "quantised base" in one.breaks else ()) for one in MUTANTS],
+    ids=lambda mutant: mutant.method.__name__,
+)
 def test_mutant_breaks_only_its_promise(mutant: Mutant, fresh: FreshProcess) -> None:
     failed = [check for check in check_method(mutant.method, model=mutant.model, fresh=fresh) if not check.passed]
     assert {check.name for check in failed} == mutant.breaks, failed

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from peftbench.errors import ModelProblem
+from peftbench.errors import MissingExtra, ModelProblem
 from peftbench.models._chat import Chat
 from peftbench.models._facts import find
 from peftbench.models._load import LoadedModel, load
 from peftbench.models._roles import ARCHITECTURES
 from peftbench.models._tokenizer import chat_of
-from peftbench.spec import ModelRef
+from peftbench.spec import ModelRef, Quantization
 from peftbench.testing.models import save_tiny
 
 TINY = Path(str(files("peftbench.models") / "tiny"))
@@ -144,6 +144,18 @@ def test_whole_models_of_every_architecture_load(model_type: str, tied: bool, tm
     before.save_pretrained(path)
     after = loaded(path).model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items())
+
+
+@pytest.mark.parametrize(("quantization", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
+def test_what_packs_weights_has_to_be_there(
+    quantization: Quantization, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peftbench.models._quantization.importlib.util.find_spec", lambda name: None)
+    facts = find("tiny")
+    ref = ModelRef(name=facts.name, revision=facts.revision, quantization=quantization)
+    with pytest.raises(MissingExtra, match=f"needs the package {package}") as caught:
+        load(ref, facts, torch.device("cpu"))
+    assert f"'peftbench[{package}]'" in caught.value.fix
 
 
 @pytest.mark.shared

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def forward_flops(module: nn.Module, tokens: int, device: torch.device) -> int:
 
 def _counted(module: nn.Module, tokens: int, device: torch.device, mode: contextlib.AbstractContextManager[Any]) -> int:
     module.eval()
-    counter = FlopCounterMode(display=False, custom_mapping=_FUSED)
+    counter = FlopCounterMode(display=False, custom_mapping=_FUSED | _packed())
     # Fused attention has a kernel for each device, and the counter does not know them all: plain products it does.
     with mode, sdpa_kernel(SDPBackend.MATH), counter:
         module(**pad([[0] * tokens], device).inputs(), use_cache=False)
@@ -81,6 +81,18 @@ def _cudnn_rnn(inputs: _Shape, weights: Sequence[_Shape], *settings: Any, **rest
     """All layers and directions. Inputs [tokens, rows, width] or [rows, tokens, width]."""
     del settings, rest
     return _recurrent(inputs, weights)
+
+
+def _packed() -> dict[Any, Callable[..., int]]:
+    """A product with weights in 4 bits is one as with any others; they are unpacked element by element."""
+    kernel = getattr(torch.ops.bitsandbytes, "gemm_4bit", None)
+    return {} if kernel is None else {kernel: _gemm_4bit}
+
+
+def _gemm_4bit(inputs: _Shape, packed: _Shape, shape: _Shape, *rest: Any, **more: Any) -> int:
+    """Weights of `shape` [outputs, inputs]. Inputs [..., inputs]."""
+    del packed, rest, more
+    return 2 * math.prod(inputs) * shape[0]
 
 
 # Recurrent kernels (p-tuning runs an LSTM) that the counter of torch leaves out.

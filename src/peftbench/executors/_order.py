@@ -18,7 +18,7 @@ class Needs:
 
 def needs(spec: RunSpec, resources: Resources) -> Needs:
     """What a run needs."""
-    return Needs(f"{spec.model.model_dump_json()} on {resources.device}", spec.task.model_dump_json())
+    return Needs(f"{spec.base.model_dump_json()} on {resources.device}", spec.task.model_dump_json())
 
 
 def choose(waiting: Sequence[str], wanted: Mapping[str, Needs], warm: Needs | None, elsewhere: Collection[str]) -> str:

@@ -80,9 +80,10 @@ def serve(store: Store, lines: Iterable[str], tell: Callable[[Event], None]) -> 
 @contextlib.contextmanager
 def warmed_up() -> Iterator[Workbench]:
     """An empty bench, and all libraries loaded: whoever gives out runs may count on a worker that is ready."""
-    import peft  # noqa: F401
-
+    # Our own first: it says which libraries are to be quiet when they are loaded.
     from peftbench.workbench import Workbench
+
+    import peft  # noqa: F401  # isort: skip
 
     # A process that has frozen something itself is left alone.
     ours = gc.get_freeze_count() == 0

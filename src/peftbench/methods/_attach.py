@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -101,9 +102,12 @@ def attached(
     With `to_merge` the adapter may be folded into the base before the end.
 
     Raises:
-        MethodProblem: the method leaves the base unfrozen, trains nothing, or changed the base's values.
+        MethodProblem: the method leaves the base unfrozen, trains nothing, or changed the base's values; or it is to be
+            merged into packed weights, which would be rounded anew.
     """
     model = base.model
+    if to_merge:
+        _refuse_packed(method, base)
     structure = Structure(model)
     own = {value: name for name, value in model.named_parameters()}
     declared = frozenset(method.changes(base))
@@ -129,10 +133,40 @@ def attached(
         )
 
 
+def _refuse_packed(method: Method, base: Base) -> None:
+    """Packed weights that something is folded into are rounded anew, and would answer otherwise."""
+    packed = [name for name in method.folded(base) if is_packed(base.model.get_parameter(name))]
+    if packed:
+        raise MethodProblem(
+            f"{type(method).__name__} cannot be merged exactly: {packed[0]!r} of the base is packed, and would be "
+            "rounded anew.",
+            "Evaluate it attached, or merge it into the base as its files have it.",
+        )
+
+
+def is_packed(value: torch.Tensor) -> bool:
+    """Whether a parameter holds other numbers than those it stands for."""
+    return not value.is_floating_point() or hasattr(value, "__tensor_flatten__")
+
+
 def checksum(model: nn.Module) -> Checksum:
     """Sums over the bits of every parameter and buffer, by place modulo a prime; any single change shows."""
     values = [*model.named_parameters(), *model.named_buffers()]
-    return {name: _bits(value.detach()) for name, value in values}
+    return {name: tuple(itertools.chain(*map(_bits, _stored(value)))) for name, value in values}
+
+
+def _stored(value: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The plain tensors behind a parameter or buffer: itself, or where it is packed its parts and their scales."""
+    if hasattr(value, "__tensor_flatten__"):
+        for name in value.__tensor_flatten__()[0]:
+            yield from _stored(getattr(value, name))
+        return
+    yield value.detach()
+    scales = getattr(value, "quant_state", None)
+    while scales is not None:
+        yield from (item for item in vars(scales).values() if isinstance(item, torch.Tensor))
+        # Scales may be packed themselves.
+        scales = getattr(scales, "state2", None)
 
 
 def differing(before: Checksum, after: Checksum) -> list[str]:

@@ -27,6 +27,7 @@ class BottleneckMethod(Method):
     """
 
     size: ClassVar[str | None] = "width"
+    quantised_base: ClassVar[bool] = True
     adapters_a_block: ClassVar[int] = 1
 
     width: int | None = None

@@ -22,6 +22,7 @@ class LowRank(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-4
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 

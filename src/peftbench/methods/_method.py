@@ -28,7 +28,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from peftbench.errors import MethodProblem, UnknownName
 from peftbench.shapes import Shapes
-from peftbench.spec import Settings
+from peftbench.spec import Quantization, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,8 @@ class Facts(Protocol):
     def shapes(self) -> Shapes: ...
     @property
     def sliding_window(self) -> int | None: ...
+    @property
+    def quantization(self) -> Quantization | None: ...
     @property
     def roles(self) -> Mapping[str, tuple[str, ...]]: ...
 
@@ -93,6 +95,8 @@ class Method(ABC):
     - `learning_rate`: the default when a suite names none;
     - `reference`: "floor" or "ceiling" for a row that others are compared with, and that tables set apart;
     - `merges`: what was trained can be folded into the base, see `merge`;
+    - `quantised_base`: it works on a base whose linear layers are packed into few bits, whatever the quantisation;
+    - `quantization`: the one that its base always has, None where the model decides;
     - `causal`: an answer knows nothing of tokens to come, of padding, and of the other rows of its batch;
     - `size`: the hyperparameter that says how much is trained, see `resized`;
     - `variants`: settings that have a name of their own, by that name;
@@ -107,6 +111,8 @@ class Method(ABC):
     learning_rate: ClassVar[float] = 1e-3
     reference: ClassVar[Literal["floor", "ceiling"] | None] = None
     merges: ClassVar[bool] = False
+    quantised_base: ClassVar[bool] = False
+    quantization: ClassVar[Quantization | None] = None
     causal: ClassVar[bool] = True
     size: ClassVar[str | None] = None
     variants: ClassVar[Mapping[str, Variant]] = {}

@@ -93,15 +93,19 @@ class TargetedPeftMethod(PeftMethod):
 
     def unfit(self, facts: Facts) -> str | None:
         """A model that lacks a role asked for, or whose layers the library does not take."""
-        if facts.model_type in _TRANSPOSED and not self.transposes and "norm" not in self.targets:
+        if _transposed(facts) and not self.transposes and "norm" not in self.targets:
             return f"peft's {self.config_class} does not take the transposed layers of {facts.model_type}"
         return None if self.target_modules else missing_role(facts, self.targets)
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters, with roles turned into layer names."""
         settings: dict[str, Any] = {key: value for key, value in self.settings().items() if key != "targets"}
-        settings["target_modules"] = list(self.target_modules or layers(facts, self.targets))
-        return {**settings, "fan_in_fan_out": facts.model_type in _TRANSPOSED} if self.transposes else settings
+        settings["target_modules"] = self.target_names(facts)
+        return {**settings, "fan_in_fan_out": _transposed(facts)} if self.transposes else settings
+
+    def target_names(self, facts: Facts) -> list[str]:
+        """The layers of one block that the method is injected into, as suffixes of module names."""
+        return list(self.target_modules or layers(facts, self.targets))
 
     def layer_parameters(self, inputs: int, outputs: int) -> int | None:
         """How many numbers are trained in a linear layer, by a formula; None where there is none."""
@@ -118,7 +122,7 @@ class TargetedPeftMethod(PeftMethod):
 
     def targeted_shapes(self, facts: Facts) -> list[tuple[int, int]] | None:
         """Inputs and outputs of the targeted linear layers of one block, None where a target is no layer of a role."""
-        names = self.target_modules or layers(facts, self.targets)
+        names = self.target_names(facts)
         linear = facts.shapes.linear
         return [linear[name] for name in names] if all(name in linear for name in names) else None
 
@@ -142,7 +146,7 @@ class TargetedPeftMethod(PeftMethod):
         """The weights and biases of the targeted layers."""
         if not self.merges:
             return ()
-        wanted = set(modules_of(base.model, self.target_modules or layers(base.facts, self.targets)))
+        wanted = set(modules_of(base.model, self.target_names(base.facts)))
         inside = {value for layer in wanted for value in layer.parameters()}
         return [name for name, value in base.model.named_parameters() if value in inside]
 
@@ -157,6 +161,8 @@ class TargetedPeftMethod(PeftMethod):
 @dataclass(frozen=True)
 class PromptMethod(PeftMethod):
     """A `peft` method that learns `num_virtual_tokens` positions in front of the caller's."""
+
+    quantised_base: ClassVar[bool] = True
 
     num_virtual_tokens: int = 20
 
@@ -216,6 +222,11 @@ class EncodedPromptMethod(PromptMethod):
         encoder = model.prompt_encoder[model.active_adapter]
         model.prompt_encoder[model.active_adapter] = type(encoder)(config).to(encoder.embedding.weight.device)
         super().load(module, base, folder)
+
+
+def _transposed(facts: Facts) -> bool:
+    """Whether linear layers keep their weights transposed; those that are packed do not."""
+    return facts.model_type in _TRANSPOSED and facts.quantization is None
 
 
 def missing_role(facts: Facts, roles: Iterable[str]) -> str | None:

@@ -22,6 +22,7 @@ class AdaptionPrompt(PeftMethod):
     config_class: ClassVar[str] = "AdaptionPromptConfig"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 9e-3
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "adapter_len"
 
     adapter_len: int = 10

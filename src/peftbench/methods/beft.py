@@ -24,6 +24,7 @@ class Beft(TargetedPeftMethod):
     config_class: ClassVar[str] = "BeftConfig"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
+    quantised_base: ClassVar[bool] = True
 
     targets: tuple[str, ...] = ("value",)
 

@@ -26,6 +26,7 @@ class BitFit(Method):
 
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
+    quantised_base: ClassVar[bool] = True
 
     targets: tuple[str, ...] | None = None
 

@@ -28,6 +28,7 @@ class Boft(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "boft_block_size"
 
     boft_block_size: int = 4

@@ -22,6 +22,7 @@ class Fourierft(TargetedPeftMethod):
     config_class: ClassVar[str] = "FourierFTConfig"
     learning_rate: ClassVar[float] = 3e-2
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "n_frequency"
 

@@ -23,6 +23,7 @@ class HeadOnly(Method):
 
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-4
+    quantised_base: ClassVar[bool] = True
 
     def trainable_parameters(self, facts: Facts) -> int:
         """A weight for each word and place, and a bias where the head has one."""

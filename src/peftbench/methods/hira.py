@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from peftbench.methods._method import Facts
 from peftbench.methods._peft import TargetedPeftMethod
 
 
@@ -22,6 +23,7 @@ class Hira(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 4.5e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 
@@ -33,6 +35,12 @@ class Hira(TargetedPeftMethod):
             raise ValueError("r must be at least 1")
         if not 0 <= self.hira_dropout < 1:
             raise ValueError("hira_dropout must be at least 0 and below 1")
+
+    def unfit(self, facts: Facts) -> str | None:
+        """Also weights that the library cannot multiply by anything while they are packed."""
+        if facts.quantization == "int8":
+            return f"peft's {self.config_class} does not take weights in int8"
+        return super().unfit(facts)
 
     def layer_parameters(self, inputs: int, outputs: int) -> int:
         """A is [r, inputs], B is [outputs, r], as in LoRA."""

@@ -22,6 +22,7 @@ class Ia3(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
 
     targets: tuple[str, ...] = ("key", "value", "down")

@@ -22,6 +22,7 @@ class Lily(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     causal: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 3e-4
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 
     r: int = 32

@@ -27,6 +27,7 @@ class LnTuning(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
 
     targets: tuple[str, ...] = ("norm",)
 

@@ -52,6 +52,10 @@ class Lora(LowRank):
         """A model that lacks a role asked for, or whose layers the library does not take."""
         if self.init_lora_weights == "olora" and facts.model_type == "gpt2":
             return "peft's start with QR factors does not take the transposed layers of gpt2"
+        if facts.quantization and self.init_lora_weights in {"olora", "mica"}:
+            return (
+                f"{self.init_lora_weights} starts at what the weights are, and in {facts.quantization} they are packed"
+            )
         return super().unfit(facts)
 
     def without_sites(self) -> str | None:

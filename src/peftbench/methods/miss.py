@@ -22,6 +22,7 @@ class Miss(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-4
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 
     r: int = 64

@@ -25,6 +25,7 @@ class Oft(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 4e-4
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "oft_block_size"
 
     oft_block_size: int = 32

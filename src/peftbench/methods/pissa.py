@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from peftbench.methods._lora import TAKEN_FROM_BASE, LowRank
 from peftbench.methods._method import Base, Facts
@@ -17,6 +17,8 @@ class Pissa(LowRank):
     So the start is the base up to rounding, and the base's weights are changed: they come back after the run. The
     vectors are found anew when an adapter is loaded, so those that a randomised method finds would not do.
     """
+
+    quantised_base: ClassVar[bool] = False
 
     lora_alpha: int = 16
 

@@ -21,6 +21,7 @@ class Pvera(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-2
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 

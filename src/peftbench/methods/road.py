@@ -26,6 +26,7 @@ class Road(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "variant"
 
     variant: Literal["road_1", "road_2", "road_4"] = "road_1"

@@ -29,6 +29,7 @@ class Shadow(PeftMethod):
     config_class: ClassVar[str] = "ShadowConfig"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-4
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 
     r: int = 8

@@ -25,6 +25,7 @@ class Shira(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 5e-4
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 
     r: int = 32

@@ -26,6 +26,7 @@ class TrainableTokens(PeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "num_tokens"
 
     num_tokens: int = 1000

@@ -22,6 +22,7 @@ class UniLora(TargetedPeftMethod):
     config_class: ClassVar[str] = "UniLoraConfig"
     learning_rate: ClassVar[float] = 5e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "theta_d_length"
 

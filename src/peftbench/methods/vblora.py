@@ -23,6 +23,7 @@ class VbLora(TargetedPeftMethod):
     config_class: ClassVar[str] = "VBLoRAConfig"
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "num_vectors"
 

@@ -20,6 +20,7 @@ class Vera(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 4e-3
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 

@@ -25,6 +25,7 @@ class WaveFt(TargetedPeftMethod):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-4
     merges: ClassVar[bool] = True
+    quantised_base: ClassVar[bool] = True
     transposes: ClassVar[bool] = True
     size: ClassVar[str | None] = "n_frequency"
 

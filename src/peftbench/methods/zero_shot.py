@@ -16,6 +16,7 @@ class ZeroShot(Method):
     """No training: one run a task and model, whatever the seeds."""
 
     trains: ClassVar[bool] = False
+    quantised_base: ClassVar[bool] = True
     identity_at_start: ClassVar[bool] = True
     reference: ClassVar[Literal["floor", "ceiling"] | None] = "floor"
 

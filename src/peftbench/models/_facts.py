@@ -18,6 +18,7 @@ from peftbench.mirror import LOCK, Locked, model_folder, read_lock, verify
 from peftbench.models._roles import ARCHITECTURES, Roles
 from peftbench.models._shapes import shapes
 from peftbench.shapes import Shapes
+from peftbench.spec import Quantization
 
 # Files whose content decides what a model answers: all that the library looks for in a folder.
 _IDENTITY = (
@@ -39,6 +40,7 @@ class ModelFacts:
 
     `sliding_window` is the number of tokens that some layer sees of those before, None where all layers see all;
     `folder` is None for a model of the hub; `mirrored` says that it lies in a mirror, which has to be asked for it.
+    `quantization` says how the linear layers are packed where the model is used, None where they are as in the files.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelFacts:
     sliding_window: int | None
     folder: Path | None
     mirrored: bool = False
+    quantization: Quantization | None = None
 
     @property
     def roles(self) -> Roles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from peftbench.errors import MissingExtra, ModelProblem, first_line
 from peftbench.file_lock import lock_file
 from peftbench.models._chat import Chat
 from peftbench.models._facts import ModelFacts, gguf_file
+from peftbench.models._packed import keep_layout, numbers, packing_options
 from peftbench.models._reading import reading_errors
 from peftbench.spec import ModelRef
 
@@ -42,8 +43,8 @@ class LoadedModel:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters; tied ones count once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Number of parameters, of packed ones as many as they were; tied ones count once."""
+        return sum(numbers(parameter) for parameter in self.model.parameters())
 
 
 def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
@@ -51,7 +52,9 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
 
     Raises:
         ModelProblem: the weights, the tokenizer or its chat template cannot be read.
+        MissingExtra: the package that packs the weights is not installed.
     """
+    packed = packing_options(ref, facts, device)
     with reading_errors(f"The model {ref.name} cannot be loaded", facts):
         if facts.folder is None:
             source, revision = ref.name, ref.revision
@@ -60,13 +63,16 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
         options = {"revision": revision, "trust_remote_code": ref.trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
-        model = _whole(ref.name, source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options)
+        model = _whole(ref.name, source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options, **packed)
     with reading_errors(f"The chat template of {ref.name} cannot be used", facts):
         chat = Chat(tokenizer, ref.chat)
     model.requires_grad_(requires_grad=False)
     model.eval()
-    model.to(device)
-    return LoadedModel(model, tokenizer, chat, facts, device)
+    if packed:
+        keep_layout(model)
+    else:
+        model.to(device)
+    return LoadedModel(model, tokenizer, chat, replace(facts, quantization=ref.quantization), device)
 
 
 def _whole(name: str, source: str, **options: Any) -> Any:

@@ -123,7 +123,7 @@ def _summary(records: Sequence[Record], waiting: int) -> Summary:
 
 def _sentence(records: Sequence[Record]) -> str:
     methods = sorted({record.spec.method.name for record in records}, key=method_order)
-    models = sorted({record.spec.model.name for record in records})
+    models = sorted({record.spec.model.label for record in records})
     tasks = sorted({record.spec.task.label for record in records})
     seeds = sorted({record.spec.seed for record in records if record.spec.seed is not None})
     with_seeds = f", with {_counted('seed', [str(seed) for seed in seeds])}" if seeds else ""

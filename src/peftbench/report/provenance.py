@@ -86,7 +86,7 @@ def provenance(store: Store, records: Sequence[Record]) -> Provenance:
         store=str(store.path),
         machines=_machines(records),
         models=_facts(
-            (spec.model.name, spec.model.revision, f"{spec.model.dtype}, {spec.model.chat} chat") for spec in specs
+            (spec.base.label, spec.base.revision, f"{spec.base.dtype}, {spec.base.chat} chat") for spec in specs
         ),
         tasks=_facts((spec.task.label, spec.task.data, f"version {spec.task.version}") for spec in specs),
         methods=_methods(records),

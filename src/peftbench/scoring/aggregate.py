@@ -63,7 +63,7 @@ def scores(records: Iterable[Record]) -> list[Score]:
     names = variants([record.spec for record in found])
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record, name in zip(found, names, strict=True):
-        place = (record.spec.task.label, record.spec.model.name, name)
+        place = (record.spec.task.label, record.spec.model.label, name)
         groups.setdefault(place, []).append(record)
     places = sorted(groups, key=lambda place: (*place[:2], natural(place[2])))
     return [_score(*place, groups[place]) for place in places]

@@ -55,7 +55,7 @@ def _named_keys(specs: Sequence[RunSpec], rows: Sequence[_Flat]) -> list[list[st
 
 
 def _place(spec: RunSpec) -> _Place:
-    return spec.task.label, spec.model.name, spec.method.label
+    return spec.task.label, spec.model.label, spec.method.label
 
 
 def _settings(row: _Flat, keys: Sequence[str]) -> list[str]:

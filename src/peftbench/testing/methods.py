@@ -17,7 +17,7 @@ from peftbench.methods._method import Method, build
 from peftbench.methods._peft import PeftMethod
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._roles import ARCHITECTURES
-from peftbench.testing import answers, base, keeping, learning
+from peftbench.testing import answers, base, keeping, learning, quantised
 from peftbench.testing.check import Check, Probe, examine, refused
 from peftbench.testing.fresh import FreshProcess
 from peftbench.testing.models import save_tiny
@@ -129,6 +129,10 @@ def _causal(subject: Subject) -> bool:
     return subject.method.causal
 
 
+def _on_packed_weights(subject: Subject) -> bool:
+    return quantised.installed() and (subject.method.quantised_base or subject.method.quantization is not None)
+
+
 def _of_the_library(subject: Subject) -> bool:
     return isinstance(subject.method, PeftMethod) and subject.method.of_the_library
 
@@ -233,6 +237,13 @@ PROBES: tuple[Probe[Subject], ...] = (
         "Name what `merge` changes in `folded`, or do not promise `merges`.",
         keeping.merges,
         applies=_merges,
+    ),
+    Probe(
+        "quantised base",
+        "On a base in 4 bits it computes what it computes on the numbers that its weights stand for.",
+        "Do not promise `quantised_base`: what reads or changes packed weights needs them unpacked.",
+        quantised.works,
+        applies=_on_packed_weights,
     ),
     _when_trained(
         "repeatable",

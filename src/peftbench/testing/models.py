@@ -46,8 +46,16 @@ _OWN: Mapping[str, dict[str, Any]] = {
 }
 
 
-def save_tiny(model_type: str, folder: Path, seed: int = 0) -> Path:
-    """Save a tiny model of an architecture, with its tokenizer, and return the folder."""
+# Weights are packed in blocks of 64 inputs.
+_IN_BLOCKS = {"hidden_size": 64, "n_embd": 64, "intermediate_size": 128, "ffn_dim": 128, "word_embed_proj_dim": 64}
+
+
+def save_tiny(model_type: str, folder: Path, seed: int = 0, *, in_blocks: bool = False) -> Path:
+    """Save a tiny model of an architecture, with its tokenizer, and return the folder.
+
+    One `in_blocks` is wide enough for weights to be packed into 4 bits.
+    """
+    sizes = {key: (in_blocks and _IN_BLOCKS.get(key)) or value for key, value in _OWN[model_type].items()}
     tokenizer = byte_tokenizer()
     config = AutoConfig.for_model(
         model_type,
@@ -55,7 +63,7 @@ def save_tiny(model_type: str, folder: Path, seed: int = 0) -> Path:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None,
-        **_OWN[model_type],
+        **sizes,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
