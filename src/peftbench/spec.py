@@ -287,11 +287,6 @@ class MethodRef(Value):
     plugin: str | None = Field(default=None, description="content hash of a user's own file")
     not_causal: bool | None = Field(default=None, description="true where answers know tokens to come")
 
-    @property
-    def label(self) -> str:
-        """The name as tables show it: with a mark when `not_causal`."""
-        return self.name + (NOT_CAUSAL if self.not_causal else "")
-
 
 class RunSpec(Value):
     """One run, resolved: train one adapter on one task with one seed and evaluate it."""

@@ -24,7 +24,7 @@ def gradients(subject: Subject) -> str | None:
     with subject.lend() as lent:
         module, trainable = lent.adapter.module, lent.adapter.trainable
         perturb(lent.adapter)
-        _loss(module, lent).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        loss(module, lent).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         strangers = _strangers(module, lent)
         if strangers:
             return f"{strangers[0]!r} gets a gradient and was not declared by `attach`."
@@ -47,7 +47,8 @@ def _strangers(module: nn.Module, lent: Lent) -> list[str]:
     ]
 
 
-def _loss(module: nn.Module, lent: Lent) -> torch.Tensor:
+def loss(module: nn.Module, lent: Lent) -> torch.Tensor:
+    """A loss that every logit of some tokens has a part in, with the module in training."""
     batch = pad([(*example.prompt, *example.answer) for example in _some(lent)], lent.base.device)
     module.train()
     answered: torch.Tensor = module(**batch.inputs(), use_cache=False, logits_to_keep=2).logits
