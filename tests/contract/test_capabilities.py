@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from contract.mutants import Behind, LogitBias
+from peftbench.methods._method import Facts
 from peftbench.methods._probed import CAPABILITIES, Capability, probed_methods
 from peftbench.testing import try_capabilities
 from peftbench.testing.capabilities import ATTEMPTS, examine_capabilities
@@ -86,3 +87,16 @@ def test_a_fault_is_found(method: type, cannot: set[str], words: str) -> None:
     assert cannot <= set(found)
     assert all(words in found[name] for name in cannot)
     assert not set(found) - cannot - {"padding", "cache", "merging"}, "nothing else is wrong"
+
+
+@dataclass(frozen=True)
+class OfGpt2Alone(LogitBias):
+    def unfit(self, facts: Facts) -> str | None:
+        return None if facts.model_type == "gpt2" else "made for gpt2"
+
+
+def test_what_does_not_fit_is_not_tried() -> None:
+    found = {one.name: (one.holds, one.detail) for one in examine_capabilities(OfGpt2Alone)}
+    assert found.pop("grouped queries") == (False, "made for gpt2.")
+    assert found.pop("transposed layers") == (True, "")
+    assert set(found.values()) == {(None, "made for gpt2.")}

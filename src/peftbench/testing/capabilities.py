@@ -37,11 +37,15 @@ _SMALL = 5e-5
 
 @dataclass(frozen=True)
 class Attempt:
-    """How something is tried: the fault, or None where it works; on which model; and why it cannot be asked at all."""
+    """How something is tried: the fault, or None where it works; on which model; and why it cannot be asked at all.
+
+    `of_model` says that it is asked whether the method fits that model; all else cannot be asked of one that does not.
+    """
 
     fault: Callable[[Subject], str | None]
     model: str = "llama"
     beside: Callable[[Subject], str | None] = lambda subject: None
+    of_model: bool = False
 
 
 def examine_capabilities(method: str | type[Method]) -> tuple[Capability, ...]:
@@ -71,10 +75,12 @@ def _subject(named: Named, model: str, scratch: Path, fresh: FreshProcess, stack
 def _found(name: str, attempt: Attempt, subject: Subject, file: str | None) -> Capability:
     try:
         unfit = subject.method.unfit(subject.facts)
+        if unfit is not None:
+            return Capability(name=name, holds=False if attempt.of_model else None, detail=f"{unfit}.")
         aside = attempt.beside(subject)
         if aside is not None:
             return Capability(name=name, holds=None, detail=aside)
-        fault = attempt.fault(subject) if unfit is None else f"{unfit}."
+        fault = attempt.fault(subject)
     except Exception as error:  # noqa: BLE001 - the code under test is anybody's, and a fault of it is the finding
         fault = explained(error, file)
     return Capability(name=name, holds=fault is None, detail=fault or "")
@@ -106,13 +112,13 @@ def _merging(subject: Subject) -> str | None:
 def packing(subject: Subject) -> str | None:
     """The fault of examples that, several in one row, are not answered as each alone.
 
-    They are kept apart by a 4-D mask, or by positions that begin again, from which `transformers` makes that mask.
+    They are kept apart by a 4-D mask, and by positions that begin again, from which `transformers` makes that mask.
     """
     lent = subject.trained().lent
     prompts = toy(lent.base.chat.end_id).prompts[:4]
     alone = torch.cat([logits(lent.adapter.module, single(prompt, lent.base.device)) for prompt in prompts], dim=1)
-    faults = [_packed(lent, prompts, alone, {"attention_mask": mask}) for mask in (_mask(lent, prompts), None)]
-    return None if None in faults else faults[0]
+    faults = (_packed(lent, prompts, alone, {"attention_mask": mask}) for mask in (_mask(lent, prompts), None))
+    return next(filter(None, faults), None)
 
 
 def _packed(
@@ -196,8 +202,8 @@ ATTEMPTS: Mapping[str, Attempt] = {
     "packing": Attempt(packing),
     "cache": Attempt(answers.cache),
     "merging": Attempt(_merging, beside=_without_adapter),
-    "grouped queries": Attempt(learning.trains, beside=_untrained),
-    "transposed layers": Attempt(learning.trains, "gpt2", beside=_untrained),
+    "grouped queries": Attempt(learning.trains, beside=_untrained, of_model=True),
+    "transposed layers": Attempt(learning.trains, "gpt2", beside=_untrained, of_model=True),
     "16-bit base": Attempt(sixteen_bits, beside=_untrained),
     "gradient checkpointing": Attempt(checkpointed, beside=_untrained),
 }
