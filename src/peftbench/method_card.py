@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import Field, JsonValue
 
 from peftbench.errors import MissingExtra
-from peftbench.methods._method import FAMILIES, Facts, Family, Method, build
+from peftbench.methods._method import FAMILIES, Facts, Method, build
 from peftbench.methods._paper import Paper, paper
 from peftbench.methods._probed import Capability, Probed, probed_methods
 from peftbench.methods._variants import named
@@ -74,7 +74,7 @@ class MethodCard(Value):
     about: str
     what: str
     version: int
-    family: Family | None
+    family: str | None
     family_means: str
     paper: Paper | None
     reference: str | None
@@ -109,10 +109,10 @@ def method_card(
         name=variant or member.name,
         variant_of=member.name if variant else None,
         about=about,
-        what=inspect.cleandoc(cls.__doc__ or ""),
+        what=_docstring(cls),
         version=cls.version,
         family=cls.family,
-        family_means=FAMILIES[cls.family] if cls.family else "",
+        family_means=FAMILIES.get(cls.family or "", ""),
         paper=paper(about) if variant else paper(sys.modules[cls.__module__].__doc__ or ""),
         reference=cls.reference,
         trains=cls.trains,
@@ -160,6 +160,12 @@ def _probed(member: Member, variant: str | None) -> Probed | None:
     return known if known and known.version == member.value.version else None
 
 
+def _docstring(cls: type) -> str:
+    """What a class says of itself, not of those it extends; a dataclass without a word of its own gets its fields."""
+    text = vars(cls).get("__doc__") or ""
+    return "" if text.startswith(f"{cls.__name__}(") else inspect.cleandoc(text)
+
+
 def _variants(cls: type[Method]) -> Iterator[VariantCard]:
     for name, one in sorted(cls.variants.items()):
         yield VariantCard(name=name, about=one.about, settings=one.settings)
@@ -188,7 +194,7 @@ def meaning(cls: type[Method], name: str) -> str:
 
     One that says what it is comes before one that names it, and that before one that has it in a formula.
     """
-    texts = [inspect.cleandoc(vars(one).get("__doc__") or "") for one in cls.__mro__ if issubclass(one, Method)]
+    texts = [_docstring(one) for one in cls.__mro__ if issubclass(one, Method)]
     clauses = [" ".join(clause.split()) for text in texts for clause in _CLAUSE.findall(text)]
     for form in (rf"^`{name}` (?:is|are|says)\b", rf"`{name}`", rf"`[^`]*\b{name}\b[^`]*`"):
         for clause in clauses:

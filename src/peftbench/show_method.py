@@ -42,7 +42,7 @@ def _note(text: str) -> Text:
 
 def _title(card: MethodCard) -> str:
     """The first line of its file, without the paper, which has a line of its own."""
-    about = line(card.about)
+    about = line(card.about) or card.name
     if card.variant_of:
         about = f"{card.name}: {card.variant_of}, {about}"
     return about.rpartition(" (")[0] if card.paper and about.rstrip(".").endswith(")") else about.rstrip(".")
@@ -53,7 +53,7 @@ def _facts(card: MethodCard) -> dict[str, str]:
     said = card.paper
     facts = {
         "method": f"{card.name}, version {card.version}{of}",
-        "family": f"{card.family}: {card.family_means}" if card.family else "not said",
+        "family": ": ".join(filter(None, (card.family or "not said", card.family_means))),
         "paper": said.short if said else "",
         "": (said.link or "") if said else "",
         "learning rate": f"{card.learning_rate:g}" if card.trains else "",

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
@@ -16,7 +16,7 @@ from peftbench import registry
 from peftbench.cli import app
 from peftbench.errors import UnknownName, UsageError
 from peftbench.method_card import MethodCard, meaning, method_card
-from peftbench.methods._method import FAMILIES
+from peftbench.methods._method import FAMILIES, Family
 from peftbench.methods._paper import paper
 from peftbench.methods._probed import CAPABILITIES, probed_methods
 from peftbench.methods._variants import named, names
@@ -44,6 +44,10 @@ def test_every_method_is_of_one_family(name: str) -> None:
     assert (cls.family == "reference") == (cls.reference is not None)
     declared = [one.__name__ for one in cls.__mro__ if vars(one).get("family") is not None]
     assert declared, "the class says it, or one that it extends"
+
+
+def test_every_family_has_its_meaning() -> None:
+    assert get_args(Family) == tuple(FAMILIES)
 
 
 @pytest.mark.parametrize("name", registry.shipped("methods"))
@@ -148,6 +152,21 @@ def test_a_file_of_ones_own_is_tried_when_its_card_is_asked_for(tmp_path: Path) 
     found = {one["name"]: one["holds"] for one in json.loads(done.stdout)["capabilities"]}
     assert list(found) == list(CAPABILITIES)
     assert {name for name, holds in found.items() if not holds} == {"merging"}
+
+
+def test_a_card_needs_no_word_of_its_author(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    lines = [
+        "from dataclasses import dataclass",
+        "from peftbench.methods.zero_shot import ZeroShot",
+        "@dataclass(frozen=True)",
+    ]
+    lines += ["class Mine(ZeroShot):", "    family = 'sorcery'", "    spell: str = 'x'", "METHOD = Mine"]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    card = method_card(str(file), "tiny")
+    assert (card.about, card.what, card.paper, card.family, card.family_means) == ("", "", None, "sorcery", "")
+    assert [(one.name, one.default, one.meaning) for one in card.hyperparameters] == [("spell", "x", "")]
+    assert "Nobody has tried." in "\n".join(shown(card, 80))
 
 
 def test_wrong_usage_is_told() -> None:

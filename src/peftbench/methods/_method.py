@@ -67,7 +67,7 @@ class Base(Protocol):
 # How a method goes about it, as surveys sort them: Lialin et al., 2023 (arXiv 2303.15647), Xu et al., 2023 (arXiv
 # 2312.12148, section 3), Han et al., 2024 (arXiv 2403.14608). These count prompts as additive, or apart as here.
 Family = Literal["additive", "prompt", "selective", "reparameterised", "hybrid", "reference"]
-FAMILIES: Mapping[Family, str] = {
+FAMILIES: Mapping[str, str] = {
     "additive": "new layers or vectors are put into the frozen model",
     "prompt": "trained positions, in front of the tokens or inside attention",
     "selective": "some of the model's own parameters are trained, or what is added to them one by one",
