@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from peftbench.scoring.aggregate import scores
 from peftbench.scoring.variants import variants as variants_of
 from peftbench.spec import NOT_CAUSAL_NOTE, Resources
 from peftbench.suites._read import build_suite
-from unit.samples import record
+from unit.samples import record, run_spec
 
 ONE = {"tasks": ["toy_mood"], "models": ["tiny"]}
 
@@ -87,6 +88,15 @@ def test_settings_of_a_variant_are_other_than_the_defaults(variant: str, setting
 def test_a_table_calls_a_variant_by_its_name(methods: list[object], labels: list[str]) -> None:
     plan = make_plan(build_suite({**ONE, "methods": methods}), Resources())
     assert variants_of([run.spec for run in plan.runs]) == labels
+
+
+def test_equal_names_are_equal_settings() -> None:
+    drawn = product((8, 16), (False, True), (None, "gaussian", "olora", "mica"), (None, "lora_fa"))
+    keys = ("r", "use_rslora", "init_lora_weights", "lora_optimizer")
+    specs = [run_spec("sst2", "lora", 1, **dict(zip(keys, values, strict=True))) for values in drawn]
+    labels = variants_of(specs)
+    assert len(set(labels)) == len(specs) == 32
+    assert all(variants_of([spec])[0] in {*names()} for spec in specs), "alone, each has a name that can be typed"
 
 
 def test_a_file_of_ones_own_is_called_by_its_own_name(tmp_path: Path) -> None:
