@@ -1,4 +1,4 @@
-"""BEFT: a bias is added to the values of attention and trained (arXiv 2509.15974)."""
+"""BEFT: a bias is added to the values of attention and trained (Huang et al., 2025, arXiv 2509.15974)."""
 
 from __future__ import annotations
 
