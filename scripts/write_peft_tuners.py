@@ -348,7 +348,9 @@ def _merging(findings: Findings) -> Iterator[str]:
     for name, each in findings.items():
         if each["unmerge"].difference is None:
             said = each["unmerge"].reason.removeprefix("NotImplementedError: NotImplementedError")
-            short = re.sub(r"'\w+' object has no attribute", "there is no", said.partition(":")[2] or said).strip()
+            # The first part of what is raised says what cannot be done.
+            part = said.partition(": ")[2].partition(": ")[0]
+            short = re.sub(r"'\w+' object has no attribute", "there is no", part).strip()
             reasons.setdefault(short or "not implemented", []).append(name)
     for reason, names in reasons.items():
         yield f"- {', '.join(names)}: {reason.rstrip('.')}."
