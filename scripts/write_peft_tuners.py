@@ -125,7 +125,7 @@ _CALLS = """mask = torch.tensor([[0] * 4 + [1] * 8])
 padded = dict(input_ids=ids.repeat(1, 2)[:, -12:], attention_mask=mask{positions})
 plain = {{name: value[:, 4:] for name, value in padded.items()}}
 one, two = (model(**each{tasks}).logits[:, -8:] for each in (plain, padded))
-print(float((one - two).abs().max()))
+print((one - two).abs().max().item())
 """
 # Before the tuner is put on, and after it: what is compared.
 COMPARED: Mapping[Question, tuple[str, str]] = {
@@ -137,7 +137,7 @@ COMPARED: Mapping[Question, tuple[str, str]] = {
         "",
         """other = torch.cat([ids[:, :-1], 63 - ids[:, -1:]], dim=1)  # another last token
 one, two = (model(input_ids=each{tasks}).logits[:, -8:-1] for each in (ids, other))
-print(float((one - two).abs().max()))
+print((one - two).abs().max().item())
 """,
     ),
     "padding": ("", _CALLS.replace("{positions}", ", position_ids=(mask.cumsum(1) - 1).clamp(0)")),
@@ -146,13 +146,13 @@ print(float((one - two).abs().max()))
         "",
         """both = torch.cat([ids, ids.flip(1)])
 alone, beside = model(input_ids=ids{tasks}).logits[0], model(input_ids=both{both}).logits[0]
-print(float((alone - beside).abs().max()))
+print((alone - beside).abs().max().item())
 """,
     ),
     "unload": (
         "before = base(input_ids=ids).logits.detach()\n",
         """base = model.unload() if hasattr(model, "unload") else base
-print(float((base(input_ids=ids).logits - before).abs().max()))
+print((base(input_ids=ids).logits - before).abs().max().item())
 """,
     ),
     "unmerge": (
