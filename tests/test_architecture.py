@@ -26,9 +26,9 @@ RANKS: Mapping[str, int] = {
     **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment", "near_duplicates"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),
-    **dict.fromkeys(("runner", "stages", "answering", "plan", "scoring", "card"), 5),
+    **dict.fromkeys(("runner", "stages", "answering", "plan", "scoring", "card", "method_card"), 5),
     **dict.fromkeys(("executors", "search", "report", "fetch", "importing"), 6),
-    **dict.fromkeys(("testing", "verbs", "catalogue", "show", "show_card"), 7),
+    **dict.fromkeys(("testing", "verbs", "catalogue", "show", "show_card", "show_method"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
 }
 # The package itself hands out names of every rank on first use; nothing inside imports through it.
@@ -41,6 +41,7 @@ NEIGHBOURS: Mapping[tuple[str, str], str] = {
     ("workbench", "training"): "what stays warm are questions as the training takes them",
     ("runner", "stages"): "one run in two files: the order of the stages, and what each leaves for the record",
     ("stages", "answering"): "the questions of a run are put twice where its method merges, in one way",
+    ("show_method", "show_card"): "cards look alike",
     ("__main__", "cli"): "`python -m peftbench` is the command line",
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -75,6 +76,7 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("fetch.packages", PROCESS): "pip downloads, from the index the user configured",
     ("importing._written", DISK): "a folder of tasks",
     ("cost.meter", DISK): "resets the high-water mark of this process",
+    ("testing.capabilities", DISK): "tiny models lie in a folder that goes away",
     ("testing.executors", DISK): "a contract is tried in a folder that goes away",
     ("testing.fresh", DISK): "what another process is told",
     ("testing.fresh", PROCESS): "an adapter has to load in a process that never saw it trained",
@@ -513,7 +515,7 @@ import importlib, pkgutil
 import peftbench, peftbench.report, peftbench.scoring, peftbench.metrics
 from peftbench import registry
 
-for name in "cli plan spec record store registry verbs catalogue show card show_card".split():
+for name in "cli plan spec record store registry verbs catalogue show card show_card method_card show_method".split():
     importlib.import_module(f"peftbench.{name}")
 for name in ("suites._read", "tasks._yaml", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")
@@ -523,6 +525,7 @@ for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
 for family in ("tasks", "methods", "executors"):
     for name in registry.names(family):
         registry.load(family, name)
+peftbench.method_card.method_card("lora", "tiny")
 loaded = sorted({name.partition(".")[0] for name in sys.modules} & set(BLOCKED))
 assert not loaded, loaded
 """

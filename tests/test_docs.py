@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = "--tasks copa --methods zero_shot,ia3 --seeds 1 train.limit=16 train.max_steps=2 evaluate.limit=4"
+MEASURED = "measured"
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -39,7 +40,8 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    return [Block(language, tuple(marks.split()), body) for language, marks, body in FENCE.findall(text)]
+    found = [Block(language, tuple(marks.split()), body) for language, marks, body in FENCE.findall(text)]
+    return [block for block in found if MEASURED not in block.marks]
 
 
 def script(page: list[Block]) -> str:

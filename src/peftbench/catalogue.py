@@ -59,9 +59,7 @@ def _bundles() -> Rows:
 
 
 def details(kind: str, name: str, store: Path) -> dict[str, Any]:
-    """Everything about one method, model, suite, bundle or run; a task has a card, see `task_card`."""
-    if kind == "method":
-        return _method(name)
+    """Everything about one model, suite, bundle or run; tasks and methods have cards: `task_card`, `method_card`."""
     if kind == "suite":
         from peftbench.suites._read import read_suite
 
@@ -81,22 +79,6 @@ def details(kind: str, name: str, store: Path) -> dict[str, Any]:
         facts = find(name)
         return {**asdict(facts), "parameters": facts.shapes.parameters, "roles": facts.roles}
     raise UnknownName("kind", kind, ["task", "method", "model", "suite", "bundle", "run"])
-
-
-def _method(name: str) -> dict[str, Any]:
-    from peftbench.methods._variants import named
-
-    found = named(name)
-    member = found.member
-    fields = ("version", "trains", "identity_at_start", "learning_rate", "reference", "quantised_base", "quantization")
-    return {
-        "name": member.name,
-        "about": member.about,
-        "what": (member.value.__doc__ or "").strip(),
-        **{key: getattr(member.value, key) for key in fields},
-        "hyperparameters": member.value(**found.settings).settings(),
-        "variants": {key: {"about": one.about, **one.settings} for key, one in member.value.variants.items()},
-    }
 
 
 def _task_row(name: str) -> dict[str, Any]:

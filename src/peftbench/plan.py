@@ -92,7 +92,7 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
             continue
         reason, train, evaluate = _settings(suite, task, model, method)
         if reason is not None:
-            aside.append(SetAside(task.ref.name, model.ref.label, method.ref.name, reason))
+            aside.append(SetAside(task.ref.name, model.ref.label, method.ref.label, reason))
             continue
         cautions.update(dict.fromkeys(_cautions(model, method)))
         for spec in _specs(suite, (task, model, method), train, evaluate):

@@ -19,22 +19,23 @@ _BEGIN, _END = 1200, 600
 def card_view(card: TaskCard) -> RenderableType:
     """A card as a page, made for 80 columns. In fewer, texts are folded; no number is cut from 60 on."""
     about: list[RenderableType] = [Text(line(card.about), style="bold"), Text("")] if card.about else []
-    parts = [*about, _pairs(_facts(card))]
+    parts = [*about, pairs(_facts(card))]
     if card.overlap is None:
-        parts += _section("Rows", Text(f"They cannot be had: {line(card.missing)}"))
+        parts += section("Rows", Text(f"They cannot be had: {line(card.missing)}"))
     else:
-        parts += _section("Rows", _rows(card.splits, card.overlap), *_meaning(card, card.overlap))
-        parts += _section("Length", _lengths(card.splits), _note(_tokens(card)))
+        parts += section("Rows", _rows(card.splits, card.overlap), *_meaning(card, card.overlap))
+        parts += section("Length", _lengths(card.splits), _note(_tokens(card)))
     for number, specimen in enumerate(card.specimens):
         prompt = specimen.prompt
         if card.system and number:
             prompt = prompt.replace(card.system, "(the same system message)", 1)
         shown = {"prompt": _shortened(plain(prompt).rstrip("\n")), "answer": _shortened(plain(specimen.answer))}
-        parts += _section(line(specimen.place), _pairs(shown))
+        parts += section(line(specimen.place), pairs(shown))
     return Group(*parts)
 
 
-def _section(title: str, *bodies: RenderableType) -> list[RenderableType]:
+def section(title: str, *bodies: RenderableType) -> list[RenderableType]:
+    """A part of a card under its title."""
     return [Text(""), Text(title, style="bold"), *(Padding(body, (0, 0, 0, 2), expand=False) for body in bodies)]
 
 
@@ -142,7 +143,8 @@ def _tokens(card: TaskCard) -> str:
     return f"Tokens of {line(card.model)}: the prompt as it is asked, the answer with its end.{over}"
 
 
-def _pairs(texts: Mapping[str, str]) -> Table:
+def pairs(texts: Mapping[str, str]) -> Table:
+    """Names and what is said of them."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")

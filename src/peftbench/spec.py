@@ -42,7 +42,7 @@ class Value(BaseModel):
             InvalidSpec: a value is missing or of the wrong kind.
         """
         try:
-            text = json.dumps(_full_names(cls, data, where), allow_nan=False)
+            text = json.dumps(_labels(cls, data, where), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InvalidSpec(
                 f"{where} holds a value that JSON cannot express: {error}.", "Use text, numbers, lists and mappings."
@@ -56,11 +56,11 @@ class Value(BaseModel):
         """A copy with some keys replaced; aliases are accepted, and everything is checked as in `parse`."""
         if not changes:
             return self
-        named = _full_names(type(self), changes, where)
+        named = _labels(type(self), changes, where)
         return self.parse({**self.model_dump(mode="json"), **named}, where)
 
 
-def _full_names(cls: type[Value], data: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _labels(cls: type[Value], data: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The same settings without aliases, those of inner values too."""
     result: dict[str, Any] = {}
     for key, value in data.items():
@@ -69,7 +69,7 @@ def _full_names(cls: type[Value], data: Mapping[str, Any], where: str) -> dict[s
             raise InvalidSpec(f"{where} sets {name!r} twice, once as {key!r}.", "Keep one of them.")
         inner = _owner(cls, [name])
         nested = inner is not cls and isinstance(value, Mapping)
-        result[name] = _full_names(inner, value, f"{where}, {name}") if nested else value
+        result[name] = _labels(inner, value, f"{where}, {name}") if nested else value
     return result
 
 
@@ -303,10 +303,9 @@ class MethodRef(Value):
 
     @property
     def label(self) -> str:
-        """The name as tables show it: with what it wraps, and a mark when `not_causal`."""
+        """The name, with what it wraps: `ts_peft over lora`."""
         over = self.settings.get("over")
-        wrapped = f" over {over['use']}" if isinstance(over, dict) and "use" in over else ""
-        return self.name + wrapped + (NOT_CAUSAL if self.not_causal else "")
+        return f"{self.name} over {over['use']}" if isinstance(over, dict) and "use" in over else self.name
 
 
 class RunSpec(Value):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from peftbench.catalogue import catalogue, details
+from peftbench.catalogue import catalogue
 from peftbench.errors import MethodProblem, UnknownName
 from peftbench.methods._variants import named, names, variants
 from peftbench.plan import make_plan
@@ -15,7 +16,7 @@ from peftbench.scoring.aggregate import scores
 from peftbench.scoring.variants import variants as variants_of
 from peftbench.spec import NOT_CAUSAL_NOTE, Resources
 from peftbench.suites._read import build_suite
-from unit.samples import record
+from unit.samples import record, run_spec
 
 ONE = {"tasks": ["toy_mood"], "models": ["tiny"]}
 
@@ -62,14 +63,48 @@ def test_variants_are_listed_apart() -> None:
     listed = {row["name"]: row["of"] for row in catalogue("variants")}
     assert listed["rslora"] == "lora"
     assert not listed.keys() & {row["name"] for row in catalogue("methods")}
-    shown = details("method", "rslora", Path("results"))
-    assert (shown["name"], shown["hyperparameters"]["use_rslora"]) == ("lora", True)
 
 
 @pytest.mark.parametrize(("variant", "settings"), [(name, one.settings) for _, name, one in variants()])
 def test_settings_of_a_variant_are_other_than_the_defaults(variant: str, settings: dict[str, object]) -> None:
     defaults = named(variant).member.value().settings()
     assert all(defaults[key] != value for key, value in settings.items())
+
+
+@pytest.mark.parametrize(
+    ("methods", "labels"),
+    [
+        (["olora"], ["olora"]),
+        (["lora", "olora", "rslora"], ["lora", "olora", "rslora"]),
+        (["lora", {"use": "lora", "init_lora_weights": "olora"}], ["lora", "olora"]),
+        (["lora", {"use": "olora", "r": 4}], ["lora r=16", "olora r=4"]),
+        (["olora", {"use": "olora", "r": 4}, "ia3"], ["olora r=16", "olora r=4", "ia3"]),
+        (["lora", {"use": "lora", "init_lora_weights": "gaussian"}], ["lora", "lora init_lora_weights=gaussian"]),
+        # Of two names one is said, and the other's settings stand beside it.
+        (["olora", {"use": "olora", "use_rslora": True}], ["olora use_rslora=false", "olora use_rslora=true"]),
+    ],
+    ids=str,
+)
+def test_a_table_calls_a_variant_by_its_name(methods: list[object], labels: list[str]) -> None:
+    plan = make_plan(build_suite({**ONE, "methods": methods}), Resources())
+    assert variants_of([run.spec for run in plan.runs]) == labels
+
+
+def test_equal_names_are_equal_settings() -> None:
+    drawn = product((8, 16), (False, True), (None, "gaussian", "olora", "mica"), (None, "lora_fa"))
+    keys = ("r", "use_rslora", "init_lora_weights", "lora_optimizer")
+    specs = [run_spec("sst2", "lora", 1, **dict(zip(keys, values, strict=True))) for values in drawn]
+    labels = variants_of(specs)
+    assert len(set(labels)) == len(specs) == 32
+    assert all(variants_of([spec])[0] in {*names()} for spec in specs), "alone, each has a name that can be typed"
+
+
+def test_a_file_of_ones_own_is_called_by_its_own_name(tmp_path: Path) -> None:
+    file = tmp_path / "lora.py"
+    file.write_text('"""Mine."""\nfrom peftbench.methods.lora import Lora\nMETHOD = Lora\n', encoding="utf-8")
+    methods = [{"use": str(file), "init_lora_weights": "olora"}, "olora"]
+    plan = make_plan(build_suite({**ONE, "methods": methods}), Resources())
+    assert [name.partition(" ")[0] for name in variants_of([run.spec for run in plan.runs])] == ["lora", "olora"]
 
 
 def test_what_would_train_nothing_is_refused() -> None:
@@ -80,10 +115,9 @@ def test_what_would_train_nothing_is_refused() -> None:
 def test_a_method_that_is_not_causal_is_trained_only_when_forced_and_marked() -> None:
     asked = {**ONE, "methods": ["lily", "lora"]}
     plan = make_plan(build_suite(asked), Resources())
-    assert [run.spec.method.label for run in plan.runs] == ["lora"]
+    assert variants_of([run.spec for run in plan.runs]) == ["lora"]
     assert [(one.method, one.reason[:10]) for one in plan.set_aside] == [("lily", "not causal")]
     forced = make_plan(build_suite({**asked, "train": {"allow_not_causal": True}}), Resources())
-    assert [run.spec.method.label for run in forced.runs] == ["lily‡", "lora"]
     assert forced.runs[1].run_id == plan.runs[0].run_id, "what is forced for one is nothing to the others"
     assert variants_of([run.spec for run in forced.runs]) == ["lily‡", "lora"]
     records = [record(run.spec) for run in forced.runs]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from peftbench.cli._arguments import AsJson, DataRoot, StoreDir, show_json, show_on_terminal
 from peftbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from peftbench.method_card import MethodCard
+    from peftbench.spec import Value
+
+Card = TypeVar("Card", bound="Value")
 
 
 def list_(
@@ -34,23 +41,53 @@ def show(
     name: Annotated[str, typer.Argument(help="a name, a file or folder, or the id of a run")],
     store: StoreDir = Path("results"),
     data_root: DataRoot = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Of a task: count tokens as this model would.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Of a task: count its tokens. Of a method: what is trained of it.")
+    ] = "",
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Of a method: load the model, and count what is trained.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one task, method, model, suite, bundle or run in full: a task as a card of its rows, all else as JSON."""
+    """Show one task, method, model, suite, bundle or run in full: a task or method as a card, all else as JSON."""
+    root = str(data_root) if data_root else None
+    if attach and not (kind == "method" and model):
+        raise UsageError(
+            "--attach puts a method on a model.", "Write: peftbench show method NAME --model MODEL --attach"
+        )
     if kind == "task":
         from peftbench.card import task_card
         from peftbench.show_card import card_view
 
-        card = task_card(name, str(data_root) if data_root else None, model or None)
-        if as_json:
-            show_json(card.model_dump(mode="json"))
-        else:
-            show_on_terminal(card_view(card))
-        return
-    from peftbench.catalogue import details
+        _show_card(task_card(name, root, model or None), card_view, as_json)
+    elif kind == "method":
+        from peftbench.show_method import method_view
 
-    show_json(details(kind, name, store))
+        _show_card(_method_card(name, model or None, root, attach=attach), method_view, as_json)
+    else:
+        from peftbench.catalogue import details
+
+        show_json(details(kind, name, store))
+
+
+def _show_card(card: Card, view: Callable[[Card], Any], as_json: bool) -> None:
+    if as_json:
+        show_json(card.model_dump(mode="json"))
+    else:
+        show_on_terminal(view(card))
+
+
+def _method_card(name: str, model: str | None, data_root: str | None, *, attach: bool) -> MethodCard:
+    """The card of a method; what one that is not of the package can do is tried now."""
+    from peftbench.method_card import method_card
+    from peftbench.methods._probed import libraries
+    from peftbench.testing import try_capabilities
+
+    card = method_card(name, model, data_root, attach=attach)
+    if card.capabilities:
+        return card
+    typer.echo(f"Trying what {name} can do, on tiny models: this takes seconds.", err=True)
+    return card.model_copy(update={"capabilities": try_capabilities(name), "libraries": libraries()})
 
 
 def check(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ class BottleneckMethod(Method):
     Adapters compute in full precision, whatever the base does. They are not linear, so that nothing can be merged.
     """
 
+    family: ClassVar[Family | None] = "additive"
     size: ClassVar[str | None] = "width"
     quantised_base: ClassVar[bool] = True
     adapters_a_block: ClassVar[int] = 1

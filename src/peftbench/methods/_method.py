@@ -75,6 +75,19 @@ class Kept:
     bytes: int | None = None
 
 
+# How a method goes about it, as surveys sort them: Lialin et al., 2023 (arXiv 2303.15647), Xu et al., 2023 (arXiv
+# 2312.12148, section 3), Han et al., 2024 (arXiv 2403.14608). These count prompts as additive, or apart as here.
+Family = Literal["additive", "prompt", "selective", "reparameterised", "hybrid", "reference"]
+FAMILIES: Mapping[str, str] = {
+    "additive": "new layers or vectors are put into the frozen model",
+    "prompt": "trained positions, in front of the tokens or inside attention",
+    "selective": "some of the model's own parameters are trained, or what is added to them one by one",
+    "reparameterised": "the change of the weights is written with fewer numbers",
+    "hybrid": "several of these at once",
+    "reference": "no method: what the others are compared with",
+}
+
+
 class Variant:
     """Settings of a method that are known under a name of their own: `olora` is `lora` with another start."""
 
@@ -93,6 +106,7 @@ class Method(ABC):
     - `trains`: False for a reference that is only evaluated; such a run is done once, whatever the seeds;
     - `identity_at_start`: attached but untrained, the model answers as the base does;
     - `learning_rate`: the default when a suite names none;
+    - `family`: one of `FAMILIES`;
     - `reference`: "floor" or "ceiling" for a row that others are compared with, and that tables set apart;
     - `merges`: what was trained can be folded into the base, see `merge`;
     - `quantised_base`: it works on a base whose linear layers are packed into few bits, whatever the quantisation;
@@ -109,6 +123,7 @@ class Method(ABC):
     trains: ClassVar[bool] = True
     identity_at_start: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
+    family: ClassVar[Family | None] = None
     reference: ClassVar[Literal["floor", "ceiling"] | None] = None
     merges: ClassVar[bool] = False
     quantised_base: ClassVar[bool] = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,9 +83,11 @@ class PeftMethod(Method):
 class TargetedPeftMethod(PeftMethod):
     """A `peft` method that is injected into layers chosen by role, or by name in peft's own terms.
 
+    `targets` are the roles of the layers that it is put into. `target_modules` are names of layers instead.
     `transposes` says whether the library takes the layers of GPT-2, which keep their weights transposed.
     """
 
+    family: ClassVar[Family | None] = "reparameterised"
     transposes: ClassVar[bool] = False
 
     targets: tuple[str, ...] = ("query", "key", "value", "output")
@@ -162,6 +164,7 @@ class TargetedPeftMethod(PeftMethod):
 class PromptMethod(PeftMethod):
     """A `peft` method that learns `num_virtual_tokens` positions in front of the caller's."""
 
+    family: ClassVar[Family | None] = "prompt"
     quantised_base: ClassVar[bool] = True
 
     num_virtual_tokens: int = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from peftbench import registry
 from peftbench.errors import UnknownName, UsageError
 from peftbench.methods._method import Variant
 from peftbench.registry import Member, canonical
+from peftbench.spec import MethodRef, Settings
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,29 @@ def named(name: str) -> Named:
 def names() -> list[str]:
     """All that can be named without a path: methods and their variants, sorted."""
     return sorted([*registry.names("methods"), *(name for _, name, _ in variants())])
+
+
+def recognised(method: MethodRef) -> tuple[str, Settings]:
+    """What a method with these settings is called, and the settings without those that the name implies.
+
+    They are the defaults in the place of those. Of several variants the one that implies most counts, then the first
+    by name. A file of one's own is none of them, and what is none has the name of its method.
+    """
+    known = _implied(method.name) if method.plugin is None else {}
+    fitting = [name for name, settings in known.items() if settings.items() <= method.settings.items()]
+    if not fitting:
+        return method.name, method.settings
+    name = max(fitting, key=lambda each: len(known[each]))
+    defaults = registry.load("methods", method.name).value().settings()
+    return name, {**method.settings, **{key: defaults[key] for key in known[name]}}
+
+
+@functools.cache
+def _implied(method: str) -> Mapping[str, Settings]:
+    """The settings of the variants of a shipped method, in the order of their names."""
+    if method not in registry.shipped("methods"):
+        return {}
+    return {name: one.settings for name, one in sorted(registry.load("methods", method).value.variants.items())}
 
 
 def variants() -> Iterator[tuple[Member, str, Variant]]:

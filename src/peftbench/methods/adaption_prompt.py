@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from peftbench.methods._method import Facts
+from peftbench.methods._method import Facts, Family
 from peftbench.methods._peft import PeftMethod
 
 _KNOWN = {"llama", "mistral", "gpt2"}
@@ -20,6 +20,7 @@ class AdaptionPrompt(PeftMethod):
     """
 
     config_class: ClassVar[str] = "AdaptionPromptConfig"
+    family: ClassVar[Family | None] = "prompt"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 9e-3
     quantised_base: ClassVar[bool] = True

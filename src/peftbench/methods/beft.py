@@ -1,4 +1,4 @@
-"""BEFT: a bias is added to the values of attention and trained (arXiv 2509.15974)."""
+"""BEFT: a bias is added to the values of attention and trained (Huang et al., 2025, arXiv 2509.15974)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from peftbench.methods._method import Base
+from peftbench.methods._method import Base, Family
 from peftbench.methods._peft import TargetedPeftMethod
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Beft(TargetedPeftMethod):
     """
 
     config_class: ClassVar[str] = "BeftConfig"
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     quantised_base: ClassVar[bool] = True

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 from peftbench.methods._peft import layers, missing_role, modules_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class BitFit(Method):
     query, key and value together, it has one bias for all three.
     """
 
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     quantised_base: ClassVar[bool] = True

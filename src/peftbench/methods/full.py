@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Full(Method):
     """All parameters, in the precision the model was loaded in; tied ones are trained as one."""
 
+    family: ClassVar[Family | None] = "reference"
     identity_at_start: ClassVar[bool] = True
     reference: ClassVar[Literal["floor", "ceiling"] | None] = "ceiling"
     learning_rate: ClassVar[float] = 3e-5

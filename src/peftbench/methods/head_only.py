@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,7 @@ class HeadOnly(Method):
     The copy is in full precision and counts whole: the words of the vocabulary times the width of the model.
     """
 
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-4
     quantised_base: ClassVar[bool] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from peftbench.methods._method import Facts
+from peftbench.methods._method import Facts, Family
 from peftbench.methods._peft import TargetedPeftMethod, layers
 
 
@@ -19,6 +19,7 @@ class Ia3(TargetedPeftMethod):
     """
 
     config_class: ClassVar[str] = "IA3Config"
+    family: ClassVar[Family | None] = "additive"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-3
     merges: ClassVar[bool] = True

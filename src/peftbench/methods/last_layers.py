@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from peftbench.methods._blocks import block_names
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 from peftbench.methods._peft import layers, modules_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class LastLayers(Method):
     As with `full`, small steps are lost in a base of 16 bits. The head is not among them: see `head_only`.
     """
 
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 5e-5
     size: ClassVar[str | None] = "blocks"

@@ -1,4 +1,4 @@
-"""LILY: low-rank updates whose factors layers share and a router mixes (arXiv 2407.09946)."""
+"""LILY: low-rank updates whose factors layers share and a router mixes (Zhong et al., 2025, arXiv 2407.09946)."""
 
 from __future__ import annotations
 

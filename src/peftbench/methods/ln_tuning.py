@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base, Facts
+from peftbench.methods._method import Base, Facts, Family
 from peftbench.methods._peft import TargetedPeftMethod
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class LnTuning(TargetedPeftMethod):
     """
 
     config_class: ClassVar[str] = "LNTuningConfig"
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True

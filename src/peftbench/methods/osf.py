@@ -1,4 +1,4 @@
-"""OSF: the weaker singular directions of a weight are trained, the stronger ones kept (arXiv 2504.07097)."""
+"""OSF: the weaker singular directions of a weight are trained, others kept (Nayak et al., 2025, arXiv 2504.07097)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PEANuT: a small network computes a layer's update from its own weight (arXiv 2410.01870)."""
+"""PEANuT: a small network computes a layer's update from its own weight (Zhong et al., 2024, arXiv 2410.01870)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PVeRA: VeRA whose inner activations are drawn from a learned distribution while training (arXiv 2512.07703)."""
+"""PVeRA: VeRA whose inner activations are drawn while training (Fillioux et al., 2025, arXiv 2512.07703)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base, Facts
+from peftbench.methods._method import Base, Facts, Family
 from peftbench.methods._peft import PeftMethod, peft_model
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Shadow(PeftMethod):
     """
 
     config_class: ClassVar[str] = "ShadowConfig"
+    family: ClassVar[Family | None] = "additive"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-4
     quantised_base: ClassVar[bool] = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base, Facts
+from peftbench.methods._method import Base, Facts, Family
 from peftbench.methods._peft import TargetedPeftMethod, leave_sparse_unchecked
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Shira(TargetedPeftMethod):
     """
 
     config_class: ClassVar[str] = "ShiraConfig"
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 5e-4
     merges: ClassVar[bool] = True

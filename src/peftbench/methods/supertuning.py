@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from peftbench.methods._method import Facts
+from peftbench.methods._method import Facts, Family
 from peftbench.methods._peft import TargetedPeftMethod
 
 _MILLION = 10**6
@@ -21,6 +21,7 @@ class Supertuning(TargetedPeftMethod):
     """
 
     config_class: ClassVar[str] = "SupertuningConfig"
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 5e-4
     merges: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 from peftbench.methods._peft import layers, missing_role, modules_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Svft(Method):
     differently is refused.
     """
 
+    family: ClassVar[Family | None] = "reparameterised"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-2
     merges: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""TinyLoRA: a few numbers a layer steer its strongest singular directions (arXiv 2602.04118).
+"""TinyLoRA: a few numbers a layer steer its strongest singular directions (Morris et al., 2026, arXiv 2602.04118).
 
 Learning to Reason in 13 Parameters.
 """

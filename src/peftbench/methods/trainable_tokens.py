@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.methods._method import Base, Facts
+from peftbench.methods._method import Base, Facts, Family
 from peftbench.methods._peft import PeftMethod, peft_model
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class TrainableTokens(PeftMethod):
     """
 
     config_class: ClassVar[str] = "TrainableTokensConfig"
+    family: ClassVar[Family | None] = "selective"
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Uni-LoRA: all low-rank updates are read out of one trained vector (arXiv 2506.00799)."""
+"""Uni-LoRA: all low-rank updates are read out of one trained vector (Li et al., 2025, arXiv 2506.00799)."""
 
 from __future__ import annotations
 

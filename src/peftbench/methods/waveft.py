@@ -1,4 +1,4 @@
-"""WaveFT: a sparse update in the wavelet domain of a weight (Wavelet Fine-Tuning, arXiv 2505.12532)."""
+"""WaveFT: a sparse update in the wavelet domain of a weight (Bilican et al., 2025, arXiv 2505.12532)."""
 
 from __future__ import annotations
 

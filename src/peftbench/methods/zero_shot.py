@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from peftbench.methods._method import Base, Facts, Method
+from peftbench.methods._method import Base, Facts, Family, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class ZeroShot(Method):
     """No training: one run a task and model, whatever the seeds."""
 
+    family: ClassVar[Family | None] = "reference"
     trains: ClassVar[bool] = False
     quantised_base: ClassVar[bool] = True
     identity_at_start: ClassVar[bool] = True

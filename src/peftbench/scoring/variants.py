@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from peftbench.spec import RunSpec
+from peftbench.methods._variants import recognised
+from peftbench.spec import NOT_CAUSAL, MethodRef, RunSpec, Settings
 
 # A spec as flat keys and canonical texts of their values, without the seed.
 _Flat = dict[str, str]
@@ -25,14 +26,29 @@ def variants(specs: Sequence[RunSpec]) -> list[str]:
     Runs with equal names have equal hyperparameters of the method, whatever task and model. Settings of training and
     evaluation may be a task's or a model's own: they are named when they differ on one task with one model, and then
     everywhere, else the `lora lr=1e-3` of a task with two rates would be the `lora` of a task with one.
+
+    Settings that have a name of their own are called by it: `olora` is `lora` with `init_lora_weights=olora`.
     """
-    rows = [_flat(spec.model_dump(mode="json", exclude={"seed"})) for spec in specs]
+    called = [recognised(spec.method) for spec in specs]
+    rows = [_row(spec, settings) for spec, (_, settings) in zip(specs, called, strict=True)]
     named = _named_keys(specs, rows)
     labels = [
-        " ".join([spec.method.label, *_settings(row, keys)]) for spec, row, keys in zip(specs, rows, named, strict=True)
+        " ".join([_called(spec.method, name), *_settings(row, keys)])
+        for spec, (name, _), row, keys in zip(specs, called, rows, named, strict=True)
     ]
     whole = [json.dumps([row.get(key, _ABSENT) for key in keys]) for row, keys in zip(rows, named, strict=True)]
     return _distinct(labels, whole)
+
+
+def _called(method: MethodRef, variant: str) -> str:
+    name = method.label if variant == method.name else variant
+    return name + (NOT_CAUSAL if method.not_causal else "")
+
+
+def _row(spec: RunSpec, settings: Settings) -> _Flat:
+    """A run with settings in the place of its method's."""
+    data = spec.model_dump(mode="json", exclude={"seed"})
+    return _flat({**data, "method": {**data["method"], "settings": settings}})
 
 
 def natural(label: str) -> list[str | float]:

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftbench import registry
-from peftbench.errors import UnknownName, UsageError
+from peftbench.errors import MissingExtra, UnknownName, UsageError
 from peftbench.testing.check import Check
 from peftbench.testing.tasks import check_task
 
 if TYPE_CHECKING:
     from peftbench.executors._executor import Executor
     from peftbench.methods._method import Method
+    from peftbench.methods._probed import Capability
     from peftbench.testing.fresh import FreshProcess
 
-__all__ = ["Check", "check_executor", "check_member", "check_method", "check_task"]
+__all__ = ["Check", "check_executor", "check_member", "check_method", "check_task", "try_capabilities"]
 
 
 def check_method(
@@ -44,6 +46,21 @@ def check_method(
     from peftbench.testing.methods import examine_method
 
     return examine_method(method, settings or {}, model, fresh)
+
+
+def try_capabilities(method: str) -> tuple[Capability, ...]:
+    """What a method, by name or file, can and cannot do on tiny models, whatever it promises. Takes seconds.
+
+    Raises:
+        MissingExtra: torch, transformers or peft is not installed.
+        UsageError: there is no such method, or its file cannot be imported.
+    """
+    for package in ("torch", "transformers", "peft"):
+        if find_spec(package) is None:
+            raise MissingExtra(package, "train")
+    from peftbench.testing.capabilities import examine_capabilities
+
+    return examine_capabilities(method)
 
 
 def check_executor(executor: str | Executor) -> tuple[Check, ...]:

@@ -50,6 +50,11 @@ def causal(subject: Subject) -> str | None:
     return blind or (None if known else "It says that it is not causal, and no answer knows tokens to come.")
 
 
+def looks_ahead(subject: Subject) -> str | None:
+    """The fault of an answer that knows tokens to come, whatever the method says of itself."""
+    return _known_ahead(subject)[0]
+
+
 def _known_ahead(subject: Subject) -> tuple[str | None, str | None]:
     """How an answer knows tokens to come, and how it fails to know those there are."""
     lent = subject.trained().lent
@@ -102,7 +107,14 @@ def calls(subject: Subject) -> str | None:
         return "`logits_to_keep` does not give the last logits."
     if whole.shape[:2] != batch.input_ids.shape:
         return f"{batch.input_ids.shape[1]} tokens get {whole.shape[1]} logits."
-    distance = furthest(whole[:, -2:], _continued(lent, batch, 2))
+    return cache(subject)
+
+
+def cache(subject: Subject) -> str | None:
+    """The fault of a module that answers otherwise when it goes on from a cache of keys and values."""
+    lent = subject.trained().lent
+    batch = pad(toy(lent.base.chat.end_id).prompts, lent.base.device)
+    distance = furthest(all_logits(lent.adapter.module, batch)[:, -2:], _continued(lent, batch, 2))
     return None if distance <= CLOSE else f"Continued from a cache, its logits differ by {distance:.2g}."
 
 

@@ -35,7 +35,7 @@ _KEPT_BY = {
     "merges": "merge",
 }
 # The tiny models are small enough for steps that would be too long for a real one.
-_TINY_LEARNING_RATE = 1e-2
+TINY_LEARNING_RATE = 1e-2
 
 
 def examine_method(
@@ -44,7 +44,7 @@ def examine_method(
     """The checks of a method on a model: its name or folder, or an architecture of which a tiny one is made."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peftbench-check-")))
-        stack.enter_context(_quietly())
+        stack.enter_context(quietly())
         try:
             named = find_method(method, settings)
             facts, rate = _model(model or "llama", named.method, scratch)
@@ -58,12 +58,12 @@ def examine_method(
 def _model(model: str, method: Method, scratch: Path) -> tuple[ModelFacts, float]:
     if model in ARCHITECTURES:
         folder = save_tiny(model, scratch / f"tiny-{model}")
-        return find(str(folder)), max(_TINY_LEARNING_RATE, method.learning_rate)
+        return find(str(folder)), max(TINY_LEARNING_RATE, method.learning_rate)
     return find(model), method.learning_rate
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """One thread, which tiny models are fastest with, and the caller's random numbers untouched."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
