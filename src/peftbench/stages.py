@@ -20,19 +20,22 @@ from peftbench.errors import DataProblem, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.methods._attach import Adapter
-from peftbench.models._chat import Encoded
+from peftbench.methods._method import Method
+from peftbench.models._chat import Encoded, Message
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Phase, Prediction, Record, SplitResult
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder
-from peftbench.tasks._task import Task
+from peftbench.tasks._task import Item, Task
 from peftbench.training.batches import fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
-from peftbench.training.questions import Question, Room
+from peftbench.training.questions import Question, Room, as_turns
+from peftbench.training.shots import draw
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
+_NOTHING = Message("", "", "")
 
 Progress = Callable[[str, int, int], None]
 Split = Literal["test", "validation"]
@@ -40,6 +43,36 @@ Split = Literal["test", "validation"]
 
 def quiet(phase: str, done: int, total: int) -> None:
     """Shows nothing."""
+
+
+def split(spec: RunSpec, items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """The rows that a run learns from, and the validation share that is held out; none where it looks at none.
+
+    Raises:
+        DataProblem: it is to be evaluated on that share, and there is none.
+    """
+    if spec.rows is None or spec.seed is None:
+        return [], []
+    train, held_out = split_validation(items, spec.rows.validation_share, spec.seed)
+    if spec.evaluate.split == "validation" and not held_out:
+        raise DataProblem(
+            "No validation example is held out: all training rows belong to one group.",
+            "Raise train.limit, or evaluate on test.",
+        )
+    return train, held_out
+
+
+def require_fitting(questions: Sequence[Question], max_length: int) -> None:
+    """Refuse to train on nothing.
+
+    Raises:
+        DataProblem: no question fits.
+    """
+    if not any(question.fits for question in questions):
+        raise DataProblem(
+            "No training example fits, not even with its body cut away.",
+            f"Take a model with a longer context, or raise train.max_length={max_length}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +103,7 @@ class Stages:
         self._device = torch.device("cpu")
         self._system_message: str | None = None
         self._trainable, self._total = 0, 0
-        self._forward_length = 0
+        self._forward_length, self._shot_tokens = 0, 0
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
         self._fit_reading: Reading | None = None
@@ -103,23 +136,18 @@ class Stages:
         room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
         return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)
 
-    def split(self, questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
-        """Training questions and the held-out validation share."""
-        spec, seed = self._spec.train, self._spec.seed
-        if spec is None or seed is None:
-            return [], []
-        train, held_out = split_validation(questions, spec.validation_share, seed)
-        if not any(question.fits for question in train):
-            raise DataProblem(
-                "No training example fits, not even with its body cut away.",
-                f"Take a model with a longer context, or raise train.max_length={spec.max_length}.",
-            )
-        if self._spec.evaluate.split == "validation" and not held_out:
-            raise DataProblem(
-                "No validation example is held out: all training rows belong to one group.",
-                "Raise train.limit, or evaluate on test.",
-            )
-        return train, held_out
+    def shots(self, method: Method, items: Sequence[Item], base: LoadedModel, room: Room) -> list[Item]:
+        """The examples that a method puts into every prompt."""
+        if not method.shots:
+            return []
+        assert self._spec.seed is not None
+        drawn = draw(items, method.shots, self._spec.seed, base.chat, room)
+        self._shot_tokens = len(base.chat.after(as_turns(drawn)).prompt_ids(_NOTHING)) - len(
+            base.chat.prompt_ids(_NOTHING)
+        )
+        self._forward_length = forward_length(base.facts.context, method.virtual_tokens + self._shot_tokens)
+        self._log(f"examples in every prompt: {', '.join(item.id for item in drawn)}")
+        return drawn
 
     def count(self, adapter: Adapter) -> None:
         """Note how much is trained."""
@@ -188,11 +216,12 @@ class Stages:
         method = self._spec.method.model_dump_json() if what == "attached" else what
         # A method that looks at data first may give its weights other shapes for another task.
         shapes = [list(value.shape) for value in module.parameters() if value.requires_grad]
-        key = f"{self._spec.model.model_dump_json()} {method} {self._forward_length} {shapes}"
+        length = self._forward_length + (self._shot_tokens if what == "attached" else 0)
+        key = f"{self._spec.model.model_dump_json()} {method} {length} {shapes}"
         try:
             if key not in known:
                 self._progress("forward FLOPs", 0, 0)
-                known[key] = forward_flops(module, self._forward_length, base.device)
+                known[key] = forward_flops(module, length, base.device)
         except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
             self._log(f"forward FLOPs not counted, {what}: {type(error).__name__}: {_plain(str(error))}")
         else:
