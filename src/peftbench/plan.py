@@ -16,7 +16,7 @@ from peftbench.methods._method import Method, build
 from peftbench.methods._variants import named, names
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._quantization import obstacle
-from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RunSpec, Suite, TaskRef, TrainSpec
+from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RowsSpec, RunSpec, Suite, TaskRef, TrainSpec
 from peftbench.tasks._task import Split, Task, items
 
 
@@ -201,7 +201,7 @@ def _method(entry: Entry) -> _Resolved:
 
 def _settings(
     suite: Suite, task: _Resolved, model: _Resolved, method: _Resolved
-) -> tuple[str | None, TrainSpec | None, EvalSpec]:
+) -> tuple[str | None, TrainSpec, EvalSpec]:
     """The reason to set a combination aside (or None) and its resolved settings; the method has the last word."""
     assert isinstance(task.value, Task)
     assert isinstance(model.value, ModelFacts)
@@ -231,9 +231,14 @@ def _settings(
     reason = task.absent or packed or method.value.unfit(facts) or _no_room(method.value, train, evaluate, context)
     if method.value.trains and not method.value.causal and not train.allow_not_causal:
         reason = reason or "not causal: its answers know tokens to come (train.allow_not_causal=true trains it anyhow)"
-    if evaluate.split == "validation" and not (method.value.trains and train.validation_share):
+    if evaluate.split == "validation" and not (_learns(method.value) and train.validation_share):
         reason = reason or "there is no validation share to be evaluated on"
-    return reason, train if method.value.trains else None, evaluate
+    return reason, train, evaluate
+
+
+def _learns(method: Method) -> bool:
+    """Whether a method looks at training rows, so that its runs differ from seed to seed."""
+    return method.trains or method.shots > 0
 
 
 def _cautions(model: _Resolved, method: _Resolved) -> list[str]:
@@ -269,14 +274,20 @@ def _no_room(method: Method, train: TrainSpec, evaluate: EvalSpec, context: int)
 
 
 def _specs(
-    suite: Suite, refs: tuple[_Resolved, _Resolved, _Resolved], train: TrainSpec | None, evaluate: EvalSpec
+    suite: Suite, resolved: tuple[_Resolved, _Resolved, _Resolved], train: TrainSpec, evaluate: EvalSpec
 ) -> Iterator[RunSpec]:
-    task, model, method = (resolved.ref for resolved in refs)
+    task, model, ref = (one.ref for one in resolved)
+    method = resolved[2].value
     assert isinstance(task, TaskRef)
     assert isinstance(model, ModelRef)
-    assert isinstance(method, MethodRef)
-    for seed in suite.seeds if train is not None else (None,):
-        yield RunSpec(task=task, model=model, method=method, train=train, evaluate=evaluate, seed=seed)
+    assert isinstance(ref, MethodRef)
+    assert isinstance(method, Method)
+    # What does not matter to a run is no part of it.
+    trained = train if method.trains else None
+    drawn = not method.trains and method.shots > 0
+    rows = RowsSpec(limit=train.limit, validation_share=train.validation_share) if drawn else None
+    for seed in suite.seeds if _learns(method) else (None,):
+        yield RunSpec(task=task, model=model, method=ref, train=trained, evaluate=evaluate, seed=seed, drawn_from=rows)
 
 
 def _places(task: _Resolved, model: _Resolved, method: _Resolved) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ import torch
 from peftbench.record import Record
 from peftbench.seeding import stream_seed
 from peftbench.spec import Resources, RunSpec
-from peftbench.stages import Progress, Stages, quiet
+from peftbench.stages import Progress, Stages, quiet, require_fitting, split
 from peftbench.store import Store, write_lines
 from peftbench.tasks._task import sample
 from peftbench.workbench import Workbench
@@ -25,7 +25,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
         stages.enter("data")
         task = bench.task(spec.task, resources)
         stages.told(task)
-        train_items = bench.items(spec.task, "train", spec.train.limit, resources) if spec.train else []
+        train_items = bench.items(spec.task, "train", spec.rows.limit, resources) if spec.rows else []
         wanted = spec.evaluate.split == "test"
         test_items = bench.items(spec.task, "test", spec.evaluate.limit, resources) if wanted else []
 
@@ -33,7 +33,12 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
         base = bench.base(spec.base, resources)
         method = bench.method(spec.method, resources)
         training, answering = stages.rooms(base, method.virtual_tokens)
-        questions, held_out = stages.split(bench.ask(spec.task, train_items, training))
+        learned, held_out = split(spec, train_items)
+        shots = stages.shots(method, learned, base, answering)
+        if spec.train is not None:
+            # All at once, for their ids are kept together: another seed holds out others.
+            bench.ask(spec.task, train_items, training)
+            require_fitting(bench.ask(spec.task, learned, training), spec.train.max_length)
 
         stages.enter("attach")
         torch.manual_seed(stream_seed(spec.seed or 0, "init"))
@@ -41,12 +46,14 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             stages.count(adapter)
             if spec.train is not None:
                 stages.enter("fit")
-                stages.fit(adapter, base, questions, held_out)
+                parts = (bench.ask(spec.task, part, training) for part in (learned, held_out))
+                stages.fit(adapter, base, *parts)
 
             stages.enter("predict")
-            validation_items = [held_out[place].item for place in sample(len(held_out), spec.evaluate.limit)]
-            validation = stages.predict(adapter, base, bench.ask(spec.task, validation_items, answering), "validation")
-            test = stages.predict(adapter, base, bench.ask(spec.task, test_items, answering), "test")
+            validation_items = [held_out[place] for place in sample(len(held_out), spec.evaluate.limit)]
+            asked = [bench.ask(spec.task, items, answering, shots) for items in (validation_items, test_items)]
+            validation = stages.predict(adapter, base, asked[0], "validation")
+            test = stages.predict(adapter, base, asked[1], "test")
 
             stages.enter("judge")
             write_lines(folder.predictions, [*validation.rows, *test.rows])
@@ -61,9 +68,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
                 stages.probe_updates(adapter, base, test if wanted else validation)
             # After all else: no first step of training waits for it, and it can spoil nothing.
             stages.count_flops("attached", adapter.module, base, bench.flops)
-            if spec.evaluate.merged:
-                stages.enter("merge")
-                stages.ask_merged(method, adapter, base, task)
+            stages.ask_merged(adapter, base, task)
         stages.count_flops("base", base.model, base, bench.flops)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the one place where any fault becomes an outcome
         stages.fail(error)

@@ -1,8 +1,8 @@
 """One seed, many named streams.
 
-Data order, adapter initialisation, dropout and the validation share each draw from their own stream, so that a
-method that initialises more numbers does not see its batches in another order: for a given seed every method sees
-the same examples in the same batches, and comparisons are paired by construction.
+Data order, adapter initialisation, dropout, the validation share and the examples of a prompt each draw from their own
+stream, so that a method that initialises more numbers does not see its batches in another order: for a given seed every
+method sees the same examples in the same batches, and comparisons are paired by construction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import random
 from typing import Literal
 
-Stream = Literal["split", "order", "init", "dropout", "sample"]
+Stream = Literal["split", "order", "init", "dropout", "sample", "shots"]
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

@@ -157,7 +157,7 @@ def status_table(store: Store, states: Mapping[str, State], progress: Mapping[st
 
 def _order(spec: RunSpec) -> tuple[object, ...]:
     """Seeds of one setting below each other, settings by their numbers."""
-    settings = spec.model_dump_json(include={"method", "train", "evaluate"})
+    settings = spec.model_dump_json(include={"method", "train", "drawn_from", "evaluate"})
     return spec.task.name, spec.model.label, spec.method.name, natural(settings), spec.seed or 0
 
 

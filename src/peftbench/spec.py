@@ -100,7 +100,14 @@ def _is_union_branch(part: str | int) -> bool:
     return isinstance(part, str) and part in {"str", "Entry", "int", "float"}
 
 
-class TrainSpec(Value):
+class RowsSpec(Value):
+    """Which training rows a run may learn from."""
+
+    limit: int | None = Field(default=None, ge=1, description="examples of the training split, before validation")
+    validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of the training examples")
+
+
+class TrainSpec(RowsSpec):
     """How one adapter is trained. Names are those of `transformers.TrainingArguments` where the meaning is the same.
 
     The effective batch is `per_device_train_batch_size * gradient_accumulation_steps` examples. How it is split into
@@ -125,8 +132,6 @@ class TrainSpec(Value):
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the arithmetic; bf16 uses autocast")
     max_length: int = Field(default=2048, ge=16, description="tokens of prompt and answer")
-    limit: int | None = Field(default=None, ge=1, description="examples of the training split, before validation")
-    validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of the training examples")
     eval_steps: float = Field(default=0.25, gt=0, description="below 1 a share of the steps, else a number of steps")
     checkpoint: Literal["best", "last"] = Field(default="best", description="best validation loss, or the last step")
     allow_not_causal: Literal[True] | None = Field(
@@ -309,18 +314,26 @@ class MethodRef(Value):
 
 
 class RunSpec(Value):
-    """One run, resolved: train one adapter on one task with one seed and evaluate it."""
+    """One run, resolved: train one adapter (or draw examples) on one task with one seed, and evaluate."""
 
     task: TaskRef
     model: ModelRef
     method: MethodRef
     train: TrainSpec | None = Field(description="absent for a method that does not train")
     evaluate: EvalSpec
-    seed: int | None = Field(description="absent for a method that does not train")
+    seed: int | None = Field(description="absent for a method that neither trains nor draws examples")
+    drawn_from: RowsSpec | None = Field(
+        default=None, description="rows that examples in the prompt are drawn from, where `train` does not say it"
+    )
     trial: int | None = Field(default=None, description="number of a tuning trial")
     compress: None = None
     numerics: int = NUMERICS
     schema_version: int = SCHEMA
+
+    @property
+    def rows(self) -> RowsSpec | None:
+        """Which training rows the run learns from; None where it looks at none."""
+        return self.train or self.drawn_from
 
     @property
     def base(self) -> ModelRef:

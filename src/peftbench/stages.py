@@ -22,26 +22,58 @@ from peftbench.evaluation.judge import judge, summarise
 from peftbench.evaluation.updates import updates_on
 from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
-from peftbench.models._chat import Encoded
+from peftbench.models._chat import Encoded, Message
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
 from peftbench.registry import line_of
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder, write_lines
-from peftbench.tasks._task import Task
+from peftbench.tasks._task import Item, Task
 from peftbench.training.batches import fingerprint, schedule, split_validation
 from peftbench.training.loop import How, TrainingData, fit
-from peftbench.training.questions import Question, Room
+from peftbench.training.questions import Question, Room, as_turns
+from peftbench.training.shots import draw
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
+_NOTHING = Message("", "", "")
 
 Progress = Callable[[str, int, int], None]
 
 
 def quiet(phase: str, done: int, total: int) -> None:
     """Shows nothing."""
+
+
+def split(spec: RunSpec, items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """The rows that a run learns from, and the validation share that is held out; none where it looks at none.
+
+    Raises:
+        DataProblem: it is to be evaluated on that share, and there is none.
+    """
+    if spec.rows is None or spec.seed is None:
+        return [], []
+    train, held_out = split_validation(items, spec.rows.validation_share, spec.seed)
+    if spec.evaluate.split == "validation" and not held_out:
+        raise DataProblem(
+            "No validation example is held out: all training rows belong to one group.",
+            "Raise train.limit, or evaluate on test.",
+        )
+    return train, held_out
+
+
+def require_fitting(questions: Sequence[Question], max_length: int) -> None:
+    """Refuse to train on nothing.
+
+    Raises:
+        DataProblem: no question fits.
+    """
+    if not any(question.fits for question in questions):
+        raise DataProblem(
+            "No training example fits, not even with its body cut away.",
+            f"Take a model with a longer context, or raise train.max_length={max_length}.",
+        )
 
 
 class Stages:
@@ -56,7 +88,7 @@ class Stages:
         self._device = torch.device("cpu")
         self._system_message: str | None = None
         self._size, self._total = Kept(0), 0
-        self._forward_length = 0
+        self._forward_length, self._shot_tokens = 0, 0
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
         self._fit_reading: Reading | None = None
@@ -90,23 +122,18 @@ class Stages:
         room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
         return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)
 
-    def split(self, questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
-        """Training questions and the held-out validation share."""
-        spec, seed = self._spec.train, self._spec.seed
-        if spec is None or seed is None:
-            return [], []
-        train, held_out = split_validation(questions, spec.validation_share, seed)
-        if not any(question.fits for question in train):
-            raise DataProblem(
-                "No training example fits, not even with its body cut away.",
-                f"Take a model with a longer context, or raise train.max_length={spec.max_length}.",
-            )
-        if self._spec.evaluate.split == "validation" and not held_out:
-            raise DataProblem(
-                "No validation example is held out: all training rows belong to one group.",
-                "Raise train.limit, or evaluate on test.",
-            )
-        return train, held_out
+    def shots(self, method: Method, items: Sequence[Item], base: LoadedModel, room: Room) -> list[Item]:
+        """The examples that a method puts into every prompt."""
+        if not method.shots:
+            return []
+        assert self._spec.seed is not None
+        drawn = draw(items, method.shots, self._spec.seed, base.chat, room)
+        self._shot_tokens = len(base.chat.after(as_turns(drawn)).prompt_ids(_NOTHING)) - len(
+            base.chat.prompt_ids(_NOTHING)
+        )
+        self._forward_length = forward_length(base.facts.context, method.virtual_tokens + self._shot_tokens)
+        self._log(f"examples in every prompt: {', '.join(item.id for item in drawn)}")
+        return drawn
 
     def count(self, adapter: Adapter) -> None:
         """Note how much is trained, or was before."""
@@ -150,10 +177,11 @@ class Stages:
             self._answered = answered
         return answered
 
-    def ask_merged(self, method: Method, adapter: Adapter, base: LoadedModel, task: Task) -> None:
-        """Ask once more with the adapter folded into the base; it cannot be used any more."""
-        if self._answered is not None:
-            merged = method.merge(adapter.module, base)
+    def ask_merged(self, adapter: Adapter, base: LoadedModel, task: Task) -> None:
+        """Ask once more, where it is wanted, with the adapter folded into the base; it cannot be used any more."""
+        if self._spec.evaluate.merged and self._answered is not None:
+            self.enter("merge")
+            merged = adapter.method.merge(adapter.module, base)
             self._merged = self._asking(base, "merge").ask_merged(merged, self._answered, task)
 
     def _asking(self, base: LoadedModel, phase: str) -> Asking:
@@ -170,11 +198,12 @@ class Stages:
         method = self._spec.method.model_dump_json() if what == "attached" else what
         # A method that looks at data first may give its weights other shapes for another task.
         shapes = [list(value.shape) for value in module.parameters() if value.requires_grad]
-        key = f"{self._spec.base.model_dump_json()} {method} {self._forward_length} {shapes}"
+        length = self._forward_length + (self._shot_tokens if what == "attached" else 0)
+        key = f"{self._spec.base.model_dump_json()} {method} {length} {shapes}"
         try:
             if key not in known:
                 self._progress("forward FLOPs", 0, 0)
-                known[key] = forward_flops(module, self._forward_length, base.device)
+                known[key] = forward_flops(module, length, base.device)
         except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
             self._log(f"forward FLOPs not counted, {what}: {type(error).__name__}: {_plain(str(error))}")
         else:
@@ -186,8 +215,7 @@ class Stages:
         if why := adapter.method.without_sites() or (None if prompts else "no prompt fits"):
             self._log(f"sizes of updates not known: {why}")
         else:
-            found = updates_on(adapter, prompts, self._asking(base, "updates").decoding)
-            write_lines(self._folder.updates, found)
+            write_lines(self._folder.updates, updates_on(adapter, prompts, self._asking(base, "updates").decoding))
 
     def judge(self, task: Task, answered: Answered) -> list[Prediction]:
         """Read and judge the answers of a split."""

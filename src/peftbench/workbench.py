@@ -14,7 +14,7 @@ from peftbench.models._facts import ModelFacts, find
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
 from peftbench.tasks._task import Item, Split, Task, items, sample
-from peftbench.training.questions import Question, Room, token_table
+from peftbench.training.questions import Question, Room, as_turns, token_table
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,15 @@ class Workbench:
         base = self._there()
         return attached(method, base.model, base.original, to_merge=to_merge)
 
-    def ask(self, ref: TaskRef, items: Sequence[Item], room: Room) -> list[Question]:
-        """Items of a task as token ids for the base that was asked for last; each is encoded once."""
+    def ask(self, ref: TaskRef, items: Sequence[Item], room: Room, shots: Sequence[Item] = ()) -> list[Question]:
+        """Items of a task as token ids for the base that was asked for last; each is encoded once.
+
+        Where they are asked behind examples, the next run has others: nothing is kept of those.
+        """
+        if shots:
+            chat = self._there().model.chat.after(as_turns(shots))
+            table = token_table(chat, items, room)
+            return [Question(item, table, line) for line, item in enumerate(items)]
         self._turn_to(ref)
         known = self._questions.setdefault(room, {})
         new = [item for item in items if item.id not in known]

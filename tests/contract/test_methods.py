@@ -138,6 +138,7 @@ def test_the_library_itself_does_not_know(method: str, model: str, tmp_path: Pat
         ("c3a", {"init_weights": True, "block_size": 5}),
         ("deft", {"decomposition_method": "qr", "r": 40}),
         ("glora", {"config_A_B": "vector", "config_C": "vector", "config_D_E": "vector"}),
+        ("galore", {"r": 2, "update_proj_gap": 4, "scale": 0.5}),
         ("gralora", {"r": 8, "hybrid_r": 3, "gralora_k": 4}),
         ("lokr", {"decompose_both": True, "decompose_factor": 4, "r": 1}),
         ("lily", {"stride_A": 2, "num_B": 3, "scaling": 4.0}),
@@ -181,12 +182,14 @@ def test_every_check_is_made(fresh: FreshProcess) -> None:
 
 
 # These train the base's own weights, as they are.
-IN_PLACE = {"full", "last_layers"}
+IN_PLACE = {"full", "galore", "last_layers"}
+# These train nothing.
+UNTRAINED = {"zero_shot", "few_shot"}
 # The library computes these in the precision of the base; the prompts are far from where they go, and steps are large.
 IN_16_BITS = {"adaption_prompt"}
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in {"zero_shot", *IN_PLACE, *IN_16_BITS}])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in {*UNTRAINED, *IN_PLACE, *IN_16_BITS}])
 def test_adapters_of_a_16_bit_base_are_trained_in_32(method: str, tmp_path: Path) -> None:
     """Steps of a usual size are lost beside a value of 1 in 16 bits; and the base goes on in its own precision."""
     base = tiny("llama", tmp_path / "llama")
@@ -311,6 +314,8 @@ def test_defaults_are_those_of_the_library(method: str) -> None:
         ("svft", {"pattern": "diagonal"}, "Input should be 'plain', 'banded', 'random' or 'top_k'"),
         ("svft", {"seed": -1}, "seed must be at least 0"),
         ("last_layers", {"blocks": 0}, "blocks must be at least 1"),
+        ("galore", {"update_proj_gap": 0}, "r and update_proj_gap must be at least 1"),
+        ("galore", {"scale": 0.0}, "scale must be above 0"),
         ("p_tuning", {"encoder_reparameterization_type": "GRU"}, "Input should be 'LSTM' or 'MLP'"),
         ("p_tuning", {"encoder_dropout": 1.0}, "encoder_dropout must be at least 0 and below 1"),
         ("p_tuning", {"encoder_num_layers": 0}, "must be at least 1"),

@@ -54,6 +54,7 @@ train_specs = st.builds(
     eval_steps=positive,
     checkpoint=st.sampled_from(["best", "last"]),
 )
+rows_specs = st.builds(specs.RowsSpec, limit=maybe(counts), validation_share=shares)
 eval_specs = st.builds(
     specs.EvalSpec,
     split=st.sampled_from(["test", "validation"]),
@@ -108,6 +109,7 @@ run_specs = st.builds(
     train=maybe(train_specs),
     evaluate=eval_specs,
     seed=maybe(st.integers()),
+    drawn_from=maybe(rows_specs),
     trial=maybe(naturals),
     numerics=st.just(specs.NUMERICS),
 )
@@ -216,6 +218,7 @@ predictions = st.builds(
     statistics=st.dictionaries(words, st.lists(floats, max_size=3).map(tuple), max_size=2),
 )
 VALUES: dict[type[specs.Value], st.SearchStrategy[Any]] = {
+    specs.RowsSpec: rows_specs,
     specs.TrainSpec: train_specs,
     specs.EvalSpec: eval_specs,
     specs.PscpSpec: pscp_specs,

@@ -14,7 +14,7 @@ from peftbench.models._chat import Encoded, Message
 from peftbench.spec import TrainSpec
 from peftbench.tasks._task import Example, Item, sample
 from peftbench.training.batches import fingerprint, schedule, split_validation
-from peftbench.training.questions import Question, Room, TokenTable, token_table
+from peftbench.training.questions import Room, token_table
 from property.strategies import seeds
 
 sizes = st.integers(1, 60)
@@ -71,37 +71,31 @@ def test_epochs_differ_from_one_another(size: int, seed: int) -> None:
 # ---- the validation share ------------------------------------------------------------------------------------------
 
 
-def questions(groups: list[int | None]) -> list[Question]:
-    """One question for each number; equal numbers share a passage, None stands alone."""
+def items(groups: list[int | None]) -> list[Item]:
+    """One item for each number; equal numbers share a passage, None stands alone."""
     examples = [Example("ask", "yes", group="" if group is None else f"passage {group}") for group in groups]
-    table = TokenTable.of([None] * len(groups))
-    items = (Item(f"train/{place}", example, ("yes",)) for place, example in enumerate(examples))
-    return [Question(item, table, line) for line, item in enumerate(items)]
+    return [Item(f"train/{place}", example, ("yes",)) for place, example in enumerate(examples)]
 
 
-grouped = st.lists(st.none() | st.integers(0, 8), min_size=1, max_size=50).map(questions)
+grouped = st.lists(st.none() | st.integers(0, 8), min_size=1, max_size=50).map(items)
 shares = st.floats(0, 0.95)
 
 
 @given(grouped, shares, seeds)
-def test_validation_and_training_are_apart_and_together_everything(
-    rows: list[Question], share: float, seed: int
-) -> None:
+def test_validation_and_training_are_apart_and_together_everything(rows: list[Item], share: float, seed: int) -> None:
     train, held_out = split_validation(rows, share, seed)
-    ids = [question.item.id for question in rows]
-    assert sorted([question.item.id for question in [*train, *held_out]]) == sorted(ids)
-    assert not {question.item.group for question in train} & {question.item.group for question in held_out}
+    ids = [item.id for item in rows]
+    assert sorted([item.id for item in [*train, *held_out]]) == sorted(ids)
+    assert not {item.group for item in train} & {item.group for item in held_out}
     # Both keep the order of the rows.
     for part in (train, held_out):
-        assert [question.item.id for question in part] == [
-            place for place in ids if place in {question.item.id for question in part}
-        ]
+        assert [item.id for item in part] == [place for place in ids if place in {item.id for item in part}]
 
 
 @given(grouped, shares, seeds)
-def test_the_size_of_the_validation_share(rows: list[Question], share: float, seed: int) -> None:
+def test_the_size_of_the_validation_share(rows: list[Item], share: float, seed: int) -> None:
     train, held_out = split_validation(rows, share, seed)
-    sizes = Counter(question.item.group for question in rows)
+    sizes = Counter(item.group for item in rows)
     wanted = 0 if share == 0 else max(1, round(share * len(rows)))
     assert train
     assert bool(held_out) == (share > 0 and len(sizes) > 1)
@@ -112,28 +106,28 @@ def test_the_size_of_the_validation_share(rows: list[Question], share: float, se
 
 @given(st.integers(2, 60), shares, seeds)
 def test_without_groups_the_share_is_met_exactly(size: int, share: float, seed: int) -> None:
-    _, held_out = split_validation(questions([None] * size), share, seed)
+    _, held_out = split_validation(items([None] * size), share, seed)
     wanted = 0 if share == 0 else max(1, round(share * size))
     assert len(held_out) == min(wanted, size - 1)
 
 
 @given(grouped, shares, seeds)
-def test_the_same_seed_holds_out_the_same(rows: list[Question], share: float, seed: int) -> None:
+def test_the_same_seed_holds_out_the_same(rows: list[Item], share: float, seed: int) -> None:
     assert split_validation(rows, share, seed) == split_validation(rows, share, seed)
 
 
 def test_other_seeds_hold_out_others() -> None:
-    rows = questions([None] * 40)
-    assert len({tuple(q.item.id for q in split_validation(rows, 0.2, seed)[1]) for seed in range(20)}) == 20
+    rows = items([None] * 40)
+    assert len({tuple(item.id for item in split_validation(rows, 0.2, seed)[1]) for seed in range(20)}) == 20
 
 
 def test_what_a_known_seed_draws() -> None:
     # Golden: when these change, every result changes. Raise NUMERICS in spec.py with them.
     assert schedule(5, spec(2, num_train_epochs=2), 1) == [[3, 2], [1, 4], [0], [3, 2], [4, 0], [1]]
-    rows = questions([None] * 10)
-    assert [question.item.id for question in split_validation(rows, 0.3, 1)[1]] == ["train/2", "train/3", "train/8"]
+    rows = items([None] * 10)
+    assert [item.id for item in split_validation(rows, 0.3, 1)[1]] == ["train/2", "train/3", "train/8"]
     assert sample(10, 4) == [3, 4, 7, 9]
-    assert fingerprint([[0, 1], [2]], [question.item for question in rows]) == "71a5470ddd61c422"
+    assert fingerprint([[0, 1], [2]], rows) == "71a5470ddd61c422"
 
 
 # ---- limits, fingerprints, encoding --------------------------------------------------------------------------------
@@ -153,12 +147,11 @@ def test_a_sample_is_not_just_the_first_rows() -> None:
 
 
 @given(grouped, seeds)
-def test_the_fingerprint_tells_orders_apart(rows: list[Question], seed: int) -> None:
-    items = [question.item for question in rows]
-    steps = schedule(len(items), spec(), seed)
-    assert fingerprint(steps, items) == fingerprint([tuple(step) for step in steps], items)
+def test_the_fingerprint_tells_orders_apart(rows: list[Item], seed: int) -> None:
+    steps = schedule(len(rows), spec(), seed)
+    assert fingerprint(steps, rows) == fingerprint([tuple(step) for step in steps], rows)
     other = [list(reversed(step)) for step in steps]
-    assert (fingerprint(other, items) == fingerprint(steps, items)) == (other == steps)
+    assert (fingerprint(other, rows) == fingerprint(steps, rows)) == (other == steps)
 
 
 class _Chat:

@@ -25,7 +25,14 @@ ROWS = {
     "sst2": {"sentence": "fine ", "label": 1, "idx": 0},
     "rte": {"sentence1": "a", "sentence2": "b", "label": "entailment", "idx": 0},
 }
-METHODS: tuple[Any, ...] = ("zero_shot", "full", "lora", {"use": "lora", "r": 4}, {"use": "prompt_tuning"})
+METHODS: tuple[Any, ...] = (
+    "zero_shot",
+    "few_shot",
+    "full",
+    "lora",
+    {"use": "lora", "r": 4},
+    {"use": "prompt_tuning"},
+)
 
 
 def config(**changes: Any) -> str:

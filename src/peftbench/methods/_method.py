@@ -103,7 +103,8 @@ class Method(ABC):
     Class attributes say what holds for every setting:
 
     - `version`: raised when results change;
-    - `trains`: False for a reference that is only evaluated; such a run is done once, whatever the seeds;
+    - `trains`: False for a reference that is only evaluated; such a run is done once, whatever the seeds, unless
+      examples are drawn for it, see `shots`;
     - `identity_at_start`: attached but untrained, the model answers as the base does;
     - `learning_rate`: the default when a suite names none;
     - `family`: one of `FAMILIES`;
@@ -158,6 +159,14 @@ class Method(ABC):
     @property
     def virtual_tokens(self) -> int:
         """Positions of the context that the method takes for itself."""
+        return 0
+
+    @property
+    def shots(self) -> int:
+        """Training examples that stand as earlier questions and answers in every prompt, drawn anew for each seed.
+
+        They stand in what is asked in evaluation; where the method also trains, it trains without them.
+        """
         return 0
 
     def changes(self, base: Base) -> Iterable[str]:

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from peftbench.methods._method import Base, Facts, Family, Method
-
-if TYPE_CHECKING:
-    from torch import nn
+from peftbench.methods._method import Family
+from peftbench.methods._whole import WholeModel
 
 
 @dataclass(frozen=True)
-class Full(Method):
+class Full(WholeModel):
     """All parameters, in the precision the model was loaded in; tied ones are trained as one."""
 
     family: ClassVar[Family | None] = "reference"
-    identity_at_start: ClassVar[bool] = True
     reference: ClassVar[Literal["floor", "ceiling"] | None] = "ceiling"
-    learning_rate: ClassVar[float] = 3e-5
-
-    def attach(self, base: Base) -> nn.Module:
-        """The base itself, unfrozen."""
-        return base.model.requires_grad_(requires_grad=True)
-
-    def trainable_parameters(self, facts: Facts) -> int:
-        """The whole model; tied parameters count once."""
-        return facts.shapes.parameters
-
-    def changes(self, base: Base) -> Iterable[str]:
-        """Everything."""
-        return [name for name, _ in base.model.named_parameters()]
 
 
 METHOD = Full

@@ -12,16 +12,20 @@ import hashlib
 import logging
 import os.path
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain, cycle
 from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 
 _PROBE = "answerprobe"
 _DAY = date(2025, 1, 1)
+# Stands between a question and its answer where there is no template.
+_ANSWER = "\nAnswer:\n"
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,32 @@ class Encoded:
         return len(self.prompt) + len(self.answer)
 
 
-class Chat:
-    """Speaks to one model through its tokenizer."""
+# An earlier question and its answer.
+Turn = tuple[Message, str]
 
-    def __init__(self, tokenizer: Any, mode: Literal["template", "plain"]) -> None:
-        self._tokenizer = tokenizer
+
+class Chat:
+    """Speaks to one model through its tokenizer; what was said `before` stands in every prompt."""
+
+    def __init__(self, tokenizer: Any, mode: Literal["template", "plain"], before: Sequence[Turn] = ()) -> None:
+        self._tokenizer, self._before = tokenizer, tuple(before)
         self._template = mode == "template" and bool(getattr(tokenizer, "chat_template", None))
         controls = [re.escape(str(token)) for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._control = re.compile("|".join(controls) or "(?!)")
         self.end_id = self._find_end()
 
+    def after(self, turns: Sequence[Turn]) -> Chat:
+        """The same, going on from earlier turns: the model's own where it has a template, else asked as in training."""
+        return Chat(self._tokenizer, "template" if self._template else "plain", (*self._before, *turns))
+
     @cached_property
     def fingerprint(self) -> str | None:
-        """A hash of all that decides which ids a message gets; None where the tokenizer cannot be written down."""
+        """A hash of all that decides which ids a message gets.
+
+        None where the tokenizer cannot be written down, and behind earlier turns, which hardly another run has.
+        """
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        if backend is None or self._before:
             return None
         versions = [version(name) for name in ("tokenizers", "transformers")]
         template = self._tokenizer.chat_template if self._template else ""
@@ -92,18 +107,25 @@ class Chat:
 
     def prompt(self, message: Message) -> str:
         """What the model reads up to the place where the answer starts; without a template, less the start token."""
+        texts = self._texts(message)
         if self._template:
-            return self._render([{"role": "user", "content": message.text}], prompt=True)
-        return message.text + "\nAnswer:\n"
+            return self._render(_turns(texts), prompt=True)
+        end = str(self._tokenizer.decode([self.end_id]))
+        return "".join(text + (end if place % 2 else _ANSWER) for place, text in enumerate(texts))
 
     def prompt_ids(self, message: Message) -> tuple[int, ...]:
         """Ids up to the place where the answer starts."""
+        texts = self._texts(message)
         if self._template:
             # The template writes its own beginning-of-sequence token, so the tokenizer must not write a second one.
-            return self._template_ids(message.text)
+            return self._template_ids(texts)
         begin = self._tokenizer.bos_token_id
         start = () if begin is None else (begin,)
-        return (*start, *self._text_ids(message.text + "\nAnswer:\n"))
+        asked = (
+            (*self._text_ids(text), self.end_id) if place % 2 else self._text_ids(text + _ANSWER)
+            for place, text in enumerate(texts)
+        )
+        return (*start, *chain.from_iterable(asked))
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, without special tokens and surrounding space."""
@@ -113,19 +135,26 @@ class Chat:
         """What the template puts before a first question and not before a second one, or None when that is nothing."""
         if not self._template:
             return None
-        turns = [{"role": role, "content": _PROBE} for role in ("user", "assistant", "user")]
+        turns = _turns([_PROBE] * 3)
         first = self._render(turns[:1], prompt=True).partition(_PROBE)[0]
         later = self._render(turns, prompt=True).split(_PROBE)[-2]
         header = os.path.commonprefix([first[::-1], later[::-1]])[::-1]  # noqa: RUF071 - characters are what is compared
         return first.removesuffix(header).removeprefix(self._tokenizer.bos_token or "").strip() or None
 
-    def _template_ids(self, text: str) -> tuple[int, ...]:
-        rendered = self._render([{"role": "user", "content": text}], prompt=True)
-        if not self._control.search(text):
-            return self._ids(rendered)
+    def _texts(self, message: Message) -> list[str]:
+        """What user and model say in turn, up to a message of the user."""
+        return [*chain.from_iterable((asked.text, answer) for asked, answer in self._before), message.text]
+
+    def _template_ids(self, texts: Sequence[str]) -> tuple[int, ...]:
+        if not any(map(self._control.search, texts)):
+            return self._ids(self._render(_turns(texts), prompt=True))
         # Only here: taken apart, a text may be split into other tokens at its edges. Some templates strip it.
-        before, found, after = rendered.partition(text.strip())
-        return (*self._ids(before), *self._text_ids(found), *self._ids(after))
+        bare = [text.strip() for text in texts]
+        marks = [f"{_PROBE}{place}{_PROBE}" for place in range(len(texts))]
+        marked = [text.replace(inner, mark, 1) for text, inner, mark in zip(texts, bare, marks, strict=True)]
+        parts = re.split(f"{_PROBE}([0-9]+){_PROBE}", self._render(_turns(marked), prompt=True))
+        ids = (self._text_ids(bare[int(part)]) if place % 2 else self._ids(part) for place, part in enumerate(parts))
+        return tuple(chain.from_iterable(ids))
 
     def _ids(self, text: str) -> tuple[int, ...]:
         """Ids of what a template wrote, control tokens included."""
@@ -156,8 +185,7 @@ class Chat:
     def _find_end(self) -> int:
         """The id that closes an answer: what the template writes behind one, else the tokenizer's end token."""
         if self._template:
-            turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
-            closing = self._render(turns, prompt=False).rpartition(_PROBE)[2]
+            closing = self._render(_turns(["x", _PROBE]), prompt=False).rpartition(_PROBE)[2]
             ids = self._ids(closing.strip())
             if ids and self._is_special(ids[0]):
                 return ids[0]
@@ -187,3 +215,8 @@ class Chat:
             # Cutting inside a word can change how its rest is split, so a few more tokens may have to go.
             keep -= len(prompt) - budget
         return empty
+
+
+def _turns(texts: Sequence[str]) -> list[dict[str, str]]:
+    """What user and model say in turn, as templates take it."""
+    return [{"role": role, "content": text} for role, text in zip(cycle(("user", "assistant")), texts, strict=False)]

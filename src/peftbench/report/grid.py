@@ -197,7 +197,7 @@ def _average_cell(mean: Average | None) -> Cell:
 def _caption(scores: Sequence[Score], usual: int, common: Sequence[str]) -> str:
     parts = [f"Headline metric in %, {_over_seeds(usual)}."]
     if usual > 1 and any(not _is_seeded(score) for score in scores):
-        parts.append("A method without training runs once and has no spread.")
+        parts.append("A method without training or examples runs once and has no spread.")
     every = len({score.task for score in scores})
     if every > 1:
         parts.append(_of_mean(common, every) + (_MEAN_SPREAD if usual > 1 and common else "") + ".")

@@ -23,9 +23,9 @@ _LONG = 24
 def variants(specs: Sequence[RunSpec]) -> list[str]:
     """For every run its method, with the settings in which runs of that method differ in more than the seed.
 
-    Runs with equal names have equal hyperparameters of the method, whatever task and model. Settings of training and
-    evaluation may be a task's or a model's own: they are named when they differ on one task with one model, and then
-    everywhere, else the `lora lr=1e-3` of a task with two rates would be the `lora` of a task with one.
+    Runs with equal names have equal hyperparameters of the method, whatever task and model. Settings of training, of
+    examples and of evaluation may be a task's or a model's own: they are named when they differ on one task with one
+    model, and then everywhere, else the `lora lr=1e-3` of a task with two rates would be the `lora` of a task with one.
 
     Settings that have a name of their own are called by it: `olora` is `lora` with `init_lora_weights=olora`.
     """
@@ -66,7 +66,7 @@ def _named_keys(specs: Sequence[RunSpec], rows: Sequence[_Flat]) -> list[list[st
     shown = {name: {key for key in _differing(found) if key.startswith("method.")} for name, found in methods.items()}
     local = {place: _differing(found) for place, found in places.items()}
     for (_, _, method), keys in local.items():
-        shown[method] |= {key for key in keys if key.startswith(("train.", "evaluate."))}
+        shown[method] |= {key for key in keys if key.startswith(("train.", "drawn_from.", "evaluate."))}
     return [sorted(shown[spec.method.label] | local[_place(spec)]) for spec in specs]
 
 

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from peftbench.seeding import rng
 from peftbench.spec import TrainSpec
 from peftbench.tasks._task import Item
-from peftbench.training.questions import Question
 
 
-def split_validation(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:
-    """Cut a validation share off the training questions; rows of one group stay on one side.
+def split_validation(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Cut a validation share off the training rows; rows of one group stay on one side.
 
     At least one group stays on each side when there are two and `share` is not 0.
     """
-    sizes = Counter(question.item.group for question in questions)
-    wanted = 0 if share == 0 else max(1, round(share * len(questions)))
+    sizes = Counter(item.group for item in items)
+    wanted = 0 if share == 0 else max(1, round(share * len(items)))
     order = sorted(sizes)
     rng(seed, "split").shuffle(order)
     held_out: set[str] = set()
@@ -30,8 +29,8 @@ def split_validation(questions: Sequence[Question], share: float, seed: int) -> 
             break
         held_out.add(group)
         count += sizes[group]
-    train = [question for question in questions if question.item.group not in held_out]
-    return train, [question for question in questions if question.item.group in held_out]
+    train = [item for item in items if item.group not in held_out]
+    return train, [item for item in items if item.group in held_out]
 
 
 def schedule(size: int, spec: TrainSpec, seed: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftbench.cache import cache_folder
-from peftbench.models._chat import Chat, Encoded, Message
+from peftbench.models._chat import Chat, Encoded, Message, Turn
 from peftbench.spec import NUMERICS
 from peftbench.tasks._task import Example, Item
 
@@ -105,7 +105,7 @@ def token_table(chat: Chat, items: Sequence[Item], room: Room) -> TokenTable:
     key = _key(chat, items, room) if _worth_keeping(items) else None
     table = None if key is None else _kept(key)
     if table is None or len(table) != len(items):
-        messages = ((_message(item.example), item.example.target) for item in items)
+        messages = ((message_of(item.example), item.example.target) for item in items)
         table = TokenTable.of([chat.encode(message, target, room.total, room.answer) for message, target in messages])
         if key is not None:
             _keep(key, table)
@@ -113,11 +113,17 @@ def token_table(chat: Chat, items: Sequence[Item], room: Room) -> TokenTable:
 
 
 def _worth_keeping(items: Sequence[Item]) -> bool:
-    return len(items) >= _MANY or sum(len(_message(item.example).text) for item in items) >= _LONG
+    return len(items) >= _MANY or sum(len(message_of(item.example).text) for item in items) >= _LONG
 
 
-def _message(example: Example) -> Message:
+def message_of(example: Example) -> Message:
+    """What is said to a model to ask a question."""
     return Message(example.instruction, example.body, example.question, example.cut_from)
+
+
+def as_turns(items: Sequence[Item]) -> list[Turn]:
+    """Questions with their answers, as they stand before another question."""
+    return [(message_of(item.example), item.example.target) for item in items]
 
 
 # All that decides the ids of an example.
