@@ -45,6 +45,7 @@ def facts(model_type: str = "llama", context: int = 64) -> Facts:
             model_type=model_type,
             context=context,
             hidden_size=8,
+            quantization=None,
             roles=ARCHITECTURES[model_type],
         ),
     )
