@@ -23,6 +23,7 @@ from peftbench.methods._variants import variants
 from peftbench.methods.ln_tuning import LnTuning
 from peftbench.methods.lora import Lora
 from peftbench.methods.zero_shot import ZeroShot
+from peftbench.models._batch import pad
 from peftbench.models._facts import find
 from peftbench.models._load import LoadedModel, load
 from peftbench.models._quantization import missing, unpackable
@@ -106,6 +107,27 @@ def test_what_works_does_so_on_other_models(name: str, make: str, folders: dict[
     """Layers with biases; layers that are transposed until they are packed."""
     if find_method(name, {}).method.unfit(find(str(folders[make]))) is None:
         assert fault(name, folders[make], "nf4") is None
+
+
+@pytest.fixture(scope="module")
+def in_16_bits(folders: dict[str, Path]) -> LoadedModel:
+    facts = find(str(folders["llama"]))
+    ref = ModelRef(name=facts.name, revision=facts.revision, quantization="nf4", dtype="bfloat16")
+    return load(ref, facts, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", [name for name in PROMISED if find_method(name, {}).method.trains])
+def test_a_base_of_16_bits_goes_on_in_them(name: str, in_16_bits: LoadedModel) -> None:
+    batch = pad([[5, 6, 7, 8]], in_16_bits.device)
+    for autocast in (False, True):
+        with attached(find_method(name, {}).method, in_16_bits) as adapter:
+            perturb(adapter)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                logits = adapter.module(**batch.inputs(), use_cache=False).logits
+            assert logits.dtype == torch.bfloat16
+            logits.float().logsumexp(dim=-1).sum().backward()
+            assert {value.dtype for value in adapter.trainable.values()} == {torch.float32}
+            assert any(value.grad is not None and bool(value.grad.any()) for value in adapter.trainable.values())
 
 
 @pytest.mark.parametrize("make", MAKES)
@@ -254,6 +276,8 @@ def test_qlora_runs_beside_lora_and_loads_in_a_fresh_process(tmp_path: Path) -> 
     costs = [record.cost for record in records if record.cost is not None]
     assert {cost.total_parameters for cost in costs} == {find("tiny").shapes.parameters}
     assert len({cost.base_forward_flops for cost in costs}) == 1
+    starts = [record.fit.first_loss for record in records if record.fit is not None]
+    assert starts[0] != starts[1], "untrained both answer as their base does"
     (qlora,) = (record for record in records if record.spec.method.name == "qlora")
     (repeated,) = runs(again, "qlora")
     folder, other = (store.folder(qlora.run_id) for store in (first, again))

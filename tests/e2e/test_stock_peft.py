@@ -57,10 +57,10 @@ SHARED = Path(__file__).parents[3] / "shared"
 
 def _known(name: str) -> bool:
     method = registry.load("methods", name).value
-    return issubclass(method, PeftMethod) and method.causal
+    return issubclass(method, PeftMethod) and method.causal and method.quantization is None
 
 
-# Every method that the library knows and that answers a question alone as it does in a batch.
+# Every method that the library knows, on the base as it is, and that answers a question alone as it does in a batch.
 KNOWN = [name for name in registry.shipped("methods") if _known(name)]
 ASKED = pytest.mark.parametrize(
     "methods",

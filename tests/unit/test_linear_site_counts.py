@@ -41,6 +41,7 @@ def facts(layers: int = LAYERS, inputs: int = INPUTS, outputs: int = OUTPUTS, **
         "model_type": "llama",
         "context": 64,
         "hidden_size": inputs,
+        "quantization": None,
         "roles": ARCHITECTURES["llama"],
         "shapes": shapes,
     }

@@ -45,6 +45,7 @@ def facts(model_type: str = "llama", context: int = 64) -> Facts:
             model_type=model_type,
             context=context,
             hidden_size=8,
+            quantization=None,
             roles=ARCHITECTURES[model_type],
         ),
     )
@@ -134,6 +135,17 @@ def test_lora_needs_the_roles_it_targets() -> None:
     assert "targets" not in chosen
     assert lora(target_modules=("x",)).peft_settings(facts())["target_modules"] == ["x"]
     assert [lora().peft_settings(facts(kind))["fan_in_fan_out"] for kind in ("llama", "gpt2")] == [False, True]
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_qlora_takes_all_linear_layers_that_there_are(model_type: str) -> None:
+    """In some families nothing has the role of a gate."""
+    qlora = registry.load("methods", "qlora").value
+    known = facts(model_type)
+    assert qlora().unfit(known) is None
+    roles = [role for role in known.roles if role != "norm"]
+    assert sorted(qlora().peft_settings(known)["target_modules"]) == sorted(layers(known, roles))
+    assert qlora(targets=("gate",)).unfit(facts("gpt2")) == "gpt2 has no layers in the role 'gate'"
 
 
 def test_layers_are_named_once_and_missing_roles_are_a_sentence() -> None:

@@ -105,6 +105,13 @@ class TargetedPeftMethod(PeftMethod):
         settings["target_modules"] = self.target_names(facts)
         return {**settings, "fan_in_fan_out": _transposed(facts)} if self.transposes else settings
 
+    def wrapped(self, base: Base) -> nn.Module:
+        """The `PeftModel` around the base, its layers as precise as those they are injected into."""
+        model = super().wrapped(base)
+        if base.facts.quantization is not None:
+            _narrow(model, base)
+        return model
+
     def target_names(self, facts: Facts) -> list[str]:
         """The layers of one block that the method is injected into, as suffixes of module names."""
         return list(self.target_modules or layers(facts, self.targets))
@@ -225,6 +232,16 @@ class EncodedPromptMethod(PromptMethod):
         encoder = model.prompt_encoder[model.active_adapter]
         model.prompt_encoder[model.active_adapter] = type(encoder)(config).to(encoder.embedding.weight.device)
         super().load(module, base, folder)
+
+
+def _narrow(model: nn.Module, base: Base) -> None:
+    """Have layers beside packed weights of a 16-bit base answer in 16 bits: some of the library answer in 32."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    dtype = base.model.get_input_embeddings().weight.dtype  # type: ignore[operator]
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer) and dtype.itemsize < 4:
+            layer.register_forward_hook(lambda layer, inputs, output: output.to(dtype))
 
 
 def _transposed(facts: Facts) -> bool:

@@ -13,11 +13,11 @@ from peftbench.spec import Quantization
 
 @dataclass(frozen=True)
 class QLora(LowRank):
-    """LoRA on a base in NF4 with double quantisation, whatever the model is asked for in (sections 3 and 4).
+    """LoRA on a base in NF4 with double quantisation (section 3), packed when the model is loaded.
 
-    Rank, `lora_alpha`, the learning rate and layers are those of the paper's large models (appendix B.2), and so is the
-    dropout, 0.1 up to 13 billion parameters; above it has 0.05. It computes in bf16: set `train.precision`. A role that
-    the model has no layers in is left away. Paged optimisers change no result, and are not used.
+    Defaults are the paper's for models of up to 13 billion parameters (appendix B.2); larger ones have a dropout of
+    0.05 and half the learning rate. It computes in bf16, which is `train.precision`, and pages the optimiser's state,
+    which changes no result and is not done here. A role that the model has no layers in is left away.
     """
 
     learning_rate: ClassVar[float] = 2e-4
