@@ -519,6 +519,8 @@ for name in "cli plan spec record store registry verbs catalogue show card show_
     importlib.import_module(f"peftbench.{name}")
 for name in ("suites._read", "tasks._yaml", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")
+for name in "_folder _configured _settings _trained _training_params _tuner".split():
+    importlib.import_module(f"peftbench.methods.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)

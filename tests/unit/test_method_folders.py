@@ -15,7 +15,7 @@ import pytest
 from peft.utils import PeftType
 
 from peftbench import registry
-from peftbench.errors import MethodProblem, UsageError
+from peftbench.errors import MethodProblem, MissingExtra, UsageError
 from peftbench.methods._attach import attached
 from peftbench.methods._method import Method, build
 from peftbench.methods._variants import named
@@ -198,6 +198,12 @@ def test_folders_that_hold_no_method(tmp_path: Path) -> None:
     for gone in (str(tmp_path / "gone"), "../lora", "x" * 300 + "/"):
         with pytest.raises(UsageError, match="There is no folder"):
             registry.load("methods", gone)
+
+
+def test_what_needs_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peftbench.methods._folder.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"This needs the package peft\. Install it with: .*\[train\]"):
+        registry.load("methods", str(FOLDERS / "low_shift"))
 
 
 def test_near_folders_are_offered(copied: Callable[[str], Path]) -> None:
@@ -394,3 +400,27 @@ def test_settings_attach_what_the_member_attaches(name: str, tmp_path: Path) -> 
     assert (kind, tokens) == (other, others)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.shared
+def test_every_configuration_of_the_published_comparison_is_a_method(shared: Path, tmp_path: Path) -> None:
+    """With the settings that are there, and its training in the terms of a suite."""
+    read = 0
+    for file in sorted((shared / "upstream" / "peft_method_comparison" / "results").glob("*.json")):
+        info = json.loads(file.read_text())["run_info"]
+        if not info["peft_config"]:
+            continue
+        folder = settings_folder(tmp_path / file.stem, info["peft_config"], info["train_config"])
+        settings = loaded(folder).settings()
+        theirs = {key: info["peft_config"][key] for key in settings if key in info["peft_config"]}
+        # Names of layers are a set there.
+        assert {key: order(value) for key, value in theirs.items()} == {key: order(settings[key]) for key in theirs}
+        assert len(theirs) > 1
+        rate = info["train_config"]["optimizer_kwargs"]["lr"]
+        assert registry.folder_options("methods", str(folder))["train.learning_rate"] == rate
+        read += 1
+    assert read > 60
+
+
+def order(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value

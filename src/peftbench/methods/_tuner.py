@@ -120,10 +120,24 @@ def tuner_method(folder: Path, content: str) -> tuple[type[Configured], str]:
                 f"{folder / 'config.py'}, line {_line(config_type)}: {config_type.__name__} sets no peft_type.",
                 f"Write in its __post_init__: self.peft_type = PeftType.{registration.types[0]}",
             )
-    known = Registration(registration.types, config_type, model, getattr(config.peft_type, "value", config.peft_type))
+    peft_type = getattr(config.peft_type, "value", config.peft_type)
+    known = Registration(registration.types, config_type, _called_as_now(model), peft_type)
     about = next((text for one in (model_file, config_file, model) if (text := inspect.getdoc(one))), "")
     method = method_of(OfTuner, config, {"source": folder, "registration": known})
     return method, about.partition("\n")[0] or f"the tuner {model.__name__}"
+
+
+def _called_as_now(model: Any) -> Any:
+    """The tuner, or one that also takes what the library has been handing to `set_adapter` since version 0.18."""
+    taken = inspect.signature(model.set_adapter).parameters
+    if "inference_mode" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        return model
+
+    def set_adapter(self: Any, adapter_name: Any, inference_mode: bool = False) -> None:  # noqa: FBT001 - as it is there
+        del inference_mode
+        model.set_adapter(self, adapter_name)
+
+    return type(model.__name__, (model,), {"set_adapter": set_adapter, "__module__": model.__module__})
 
 
 def _named_types(folder: Path) -> tuple[str, ...]:

@@ -20,3 +20,7 @@ class LowShiftModel(BaseTuner):
 
     def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key):
         self._replace_module(parent, target_name, LowShiftLayer(target, adapter_name, peft_config), target)
+
+    def set_adapter(self, adapter_name):
+        # As it was called before peft 0.18.
+        super().set_adapter(adapter_name)
