@@ -213,7 +213,7 @@ def _sizes(method: Method, facts: Facts) -> Sizes | None:
     shown = list(sizes) if len(sizes) <= _FEW else [*sizes[:2], sizes[-1]]
     each = [method.with_size(size) for size in shown]
     return Sizes(
-        values=tuple(one.settings()[method.size or ""] for one in each),
+        values=tuple(one.settings().get(method.size or "", size) for one, size in zip(each, shown, strict=True)),
         count=len(sizes),
         least=each[0].trainable_parameters(facts),
         most=each[-1].trainable_parameters(facts),

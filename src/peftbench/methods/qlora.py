@@ -21,6 +21,8 @@ class QLora(LowRank):
     """
 
     learning_rate: ClassVar[float] = 2e-4
+    # What is packed cannot be added to.
+    merges: ClassVar[bool] = False
     quantization: ClassVar[Quantization | None] = "nf4"
 
     targets: tuple[str, ...] = ("query", "key", "value", "output", "gate", "up", "down")

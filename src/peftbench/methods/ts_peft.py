@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import JsonValue
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Method, build
+from peftbench.methods._method import Base, Facts, Family, Method, build
 from peftbench.methods._variants import named
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class TsPeft(Method):
     # What holds here holds over LoRA; over another method it is as there.
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-4
+    family: ClassVar[Family | None] = "hybrid"
     size: ClassVar[str | None] = "r"
 
     over: str | dict[str, JsonValue] = "lora"
