@@ -204,7 +204,9 @@ def test_a_lost_tensor_is_found(elsewhere: Path, tmp_path: Path) -> None:
         save_file(tensors, file)
     done = peftbench("evaluate", "--adapter", "lost", "--adapter", "added", *ASK, "--store", "s", folder=tmp_path)
     assert done.code == 1
-    failed = {record.spec.method.name: record.failure for record in Store(tmp_path / "s").records()}
+    records = Store(tmp_path / "s").records()
+    assert len({record.spec.method.plugin for record in records}) == 2, "what is in the files is what they are"
+    failed = {record.spec.method.name: record.failure for record in records}
     assert failed["lost"] is not None
     assert "does not fit tiny: it lacks base_model.model.model.layers.0" in failed["lost"].message
     assert failed["added"] is not None
