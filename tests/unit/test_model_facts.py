@@ -46,6 +46,14 @@ def test_a_folder_tells_its_facts(tmp_path: Path) -> None:
     assert facts.revision == content_hash(tmp_path / "tiny")
 
 
+def test_weights_that_are_packed_in_the_files_are_refused(tmp_path: Path) -> None:
+    """What is counted, frozen and set aside goes by the quantisation that a suite asks for."""
+    how = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    with pytest.raises(ModelProblem, match=r"packed in its files \(quantization_config\)") as caught:
+        find(str(folder(tmp_path / "m", {**LLAMA, "quantization_config": how})))
+    assert "quantization: nf4" in caught.value.fix
+
+
 def test_a_name_is_that_of_the_folder_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(tmp_path / "tiny")
     (tmp_path / "link").symlink_to(tmp_path / "tiny")

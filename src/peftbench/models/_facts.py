@@ -271,6 +271,12 @@ def _facts(config: Mapping[str, Any], *, name: str, revision: str, folder: Path 
             f"The model {name} is of the family {reprlib.repr(model_type)}, which has no role map.", f"Mapped: {known}."
         )
 
+    if "quantization_config" in config:
+        raise ModelProblem(
+            f"The weights of the model {name} are packed in its files (quantization_config).",
+            "Name the model that they were packed from, and ask for it in 4 or 8 bits: {use: MODEL, quantization: nf4}",
+        )
+
     def read(key: str) -> int | None:
         # A switch is read as 0 or 1.
         value = config.get(key)

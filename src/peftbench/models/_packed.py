@@ -14,8 +14,9 @@ from peftbench.models._facts import ModelFacts
 from peftbench.models._quantization import missing, unpackable
 from peftbench.spec import ModelRef, Quantization
 
-# It tells every process of kernels that could be fetched from the hub.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# They tell every process of kernels that it has no use for.
+for _library in ("bitsandbytes", "torchao"):
+    logging.getLogger(_library).setLevel(logging.ERROR)
 
 # They stay as they are, as in the paper.
 _HEADS = ("lm_head", "embed_out")
