@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftbench import execute, stages
+from peftbench import answering, execute
 from peftbench.errors import DataProblem, MethodProblem
 from peftbench.methods._method import build
 from peftbench.methods.few_shot import FewShot
@@ -189,7 +189,7 @@ def prompts(monkeypatch: pytest.MonkeyPatch) -> Prompts:
         seen.append(asked)
         return [[5]] * len(asked)
 
-    monkeypatch.setattr(stages, "greedy", greedy)
+    monkeypatch.setattr(answering, "greedy", greedy)
     return seen
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peftbench.catalogue import catalogue, details
+from peftbench.catalogue import catalogue
 from peftbench.errors import MethodProblem, UnknownName, UsageError
+from peftbench.method_card import method_card
 from peftbench.methods._method import Method, build
 from peftbench.methods.dora import Dora
 from peftbench.methods.lora import Lora
@@ -158,9 +158,11 @@ def test_a_model_that_does_not_fit_is_set_aside() -> None:
 
 def test_it_is_listed_and_shown() -> None:
     assert "ts_peft" in {row["name"] for row in catalogue("methods")}
-    shown = details("method", "ts_peft", Path("results"))
-    assert shown["hyperparameters"]["over"]["r"] == Lora().r
-    assert shown["learning_rate"] == Lora.learning_rate
+    card = method_card("ts_peft")
+    (over,) = [one.default for one in card.hyperparameters if one.name == "over"]
+    assert isinstance(over, dict)
+    assert over["r"] == Lora().r
+    assert card.learning_rate == Lora.learning_rate
 
 
 def test_tables_name_what_is_wrapped() -> None:
