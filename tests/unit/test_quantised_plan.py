@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from peftbench.errors import InvalidSpec
+from peftbench.models._facts import ModelFacts
+from peftbench.models._quantization import obstacle
+from peftbench.models._shapes import shapes
 from peftbench.plan import Plan, make_plan
 from peftbench.scoring.aggregate import scores
-from peftbench.spec import ModelRef, Resources, RunSpec
+from peftbench.spec import ModelRef, Quantization, Resources, RunSpec
 from peftbench.suites._read import build_suite
 from unit.samples import record, run_spec
 
@@ -89,6 +92,24 @@ def test_a_package_that_lacks_is_named(quantization: str, package: str, monkeypa
     (aside,) = plan.set_aside
     assert package in aside.reason
     assert f"pip install 'peftbench[{package}]'" in aside.reason
+
+
+@pytest.mark.parametrize(
+    ("model_type", "hidden", "quantization", "reason"),
+    [
+        ("llama", 48, "nf4", "nf4 packs blocks of 64 inputs, and no layer has a whole number of them"),
+        ("llama", 48, "int8", None),
+        ("llama", 64, "nf4", None),
+        ("gpt2", 64, "nf4", None),
+        ("gpt2", 64, "int8", "int8 does not take the transposed layers of gpt2"),
+    ],
+)
+def test_a_model_that_cannot_be_packed(
+    model_type: str, hidden: int, quantization: Quantization, reason: str | None
+) -> None:
+    sizes = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 3 * hidden}
+    facts = ModelFacts("m", "0", model_type, 64, shapes(model_type, sizes.get), None, None)
+    assert obstacle(quantization, facts) == reason
 
 
 def test_another_word_is_refused() -> None:

@@ -8,36 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from peftbench.errors import MissingExtra
 from peftbench.models._facts import ModelFacts
 from peftbench.shapes import Shapes
 from peftbench.spec import Quantization
 
-
-@dataclass(frozen=True)
-class Packing:
-    """A way to pack weights: what it is, and the package that does it; the extra has the package's name."""
-
-    about: str
-    package: str
-
-
-PACKINGS: Mapping[Quantization, Packing] = {
-    "nf4": Packing(
-        "4 bits by quantiles of a normal distribution, their scales quantised once more (arXiv 2305.14314)",
-        "bitsandbytes",
-    ),
-    "fp4": Packing("4 bits as floating point, their scales quantised once more (arXiv 2305.14314)", "bitsandbytes"),
-    "int8": Packing("8 bits, a scale for each output; inputs stay as they are", "torchao"),
-}
-
-
+# What packs like that; the extra has the package's name.
+_PACKAGES: Mapping[Quantization, str] = {"nf4": "bitsandbytes", "fp4": "bitsandbytes", "int8": "torchao"}
 # Families whose linear layers are transformers' Conv1D; torchao leaves them as they are.
 _TRANSPOSED = {"gpt2"}
-
-
 # Numbers in 4 bits that share a scale (arXiv 2305.14314, section 3).
 _BLOCK = 64
 
@@ -45,7 +25,7 @@ _BLOCK = 64
 def unpackable(quantization: Quantization, shapes: Shapes) -> list[str]:
     """The linear layers that stay as they are, by suffix: in 4 bits those whose inputs are no whole number of blocks.
 
-    On some CPUs bitsandbytes 0.50 takes the wrong scales for them (an error of 0.25 to 0.5 of the weights instead of
+    On some CPUs bitsandbytes 0.50 takes the wrong scales for them (an error of 0.2 to 0.5 of the weights instead of
     0.09), and a run has the same base wherever it is done.
     """
     if quantization == "int8":
@@ -65,5 +45,5 @@ def obstacle(quantization: Quantization, facts: ModelFacts) -> str | None:
 
 def missing(quantization: Quantization) -> MissingExtra | None:
     """What has to be installed first, None where nothing has; the package is not imported."""
-    package = PACKINGS[quantization].package
+    package = _PACKAGES[quantization]
     return None if importlib.util.find_spec(package) else MissingExtra(package, package)
