@@ -26,6 +26,7 @@ CAPABILITIES: Mapping[str, str] = {
     "merging": "Folded into the weights, nothing is left beside them and answers are the same.",
     "grouped queries": "It trains where several query heads share keys and values.",
     "transposed layers": "It trains on GPT-2, whose linear layers are transposed.",
+    "quantised base": "It works on a base whose linear layers are packed into 4 bits.",
     "16-bit base": "It trains on a base in bfloat16, itself in 32 bits.",
     "gradient checkpointing": "With activations computed again, gradients are the same.",
 }

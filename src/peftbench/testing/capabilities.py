@@ -106,6 +106,12 @@ def _merging(subject: Subject) -> str | None:
     return keeping.merges(subject) if subject.method.merges else "It does not offer it."
 
 
+def _packed_base(subject: Subject) -> str | None:
+    """What the method says: what packs is not installed everywhere, and where it is the contract holds it to this."""
+    works = subject.method.quantised_base or subject.method.quantization is not None
+    return None if works else "It needs the weights of its base unpacked."
+
+
 # ---- what the contract does not ask --------------------------------------------------------------------------------
 
 
@@ -204,6 +210,7 @@ ATTEMPTS: Mapping[str, Attempt] = {
     "merging": Attempt(_merging, beside=_without_adapter),
     "grouped queries": Attempt(learning.trains, beside=_untrained, of_model=True),
     "transposed layers": Attempt(learning.trains, "gpt2", beside=_untrained, of_model=True),
+    "quantised base": Attempt(_packed_base),
     "16-bit base": Attempt(sixteen_bits, beside=_untrained),
     "gradient checkpointing": Attempt(checkpointed, beside=_untrained),
 }
