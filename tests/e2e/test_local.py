@@ -24,6 +24,7 @@ from peftbench.verbs import run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks at processes through /proc")
 
+TIMED = dict.fromkeys(("cost", "environment", "started", "finished"), True)
 COLUMNS = {"run_id", "task", "model", "method", "seed", "state", "phase", "done", "total"}
 SMALL = ("--threads", "1", "--no-report", "train.max_steps=3", "train.limit=48", "evaluate.limit=8")
 TWO = ("--executor", "local", "--workers", "2")
@@ -38,7 +39,7 @@ def comparable(store: Path) -> dict[str, object]:
         folder = Store(store).folder(record.run_id)
         steps = [json.loads(line) for line in folder.train_log.read_text().splitlines()] if record.fit else []
         found[record.run_id] = {
-            "record": record.model_dump(exclude={"cost", "environment", "started", "finished"}),
+            "record": record.model_dump(exclude={**TIMED, "merged": {"predict_seconds", "predict_tokens_per_second"}}),
             "predictions": folder.predictions.read_bytes(),
             "steps": [{key: value for key, value in step.items() if key != "seconds"} for step in steps],
             "adapter": {path.name: path.read_bytes() for path in sorted(folder.adapter.glob("*"))},

@@ -133,6 +133,15 @@ split_results = st.builds(
     cut=naturals,
     unfit=naturals,
 )
+site_updates = st.builds(
+    records.SiteUpdates,
+    site=texts,
+    tokens=naturals,
+    mean=floats,
+    quantiles=st.dictionaries(words, floats, max_size=2),
+    threshold=maybe(floats),
+    density=maybe(floats),
+)
 merged_results = st.builds(
     records.Merged,
     metrics=st.dictionaries(words, floats, max_size=2),
@@ -230,6 +239,7 @@ VALUES: dict[type[specs.Value], st.SearchStrategy[Any]] = {
     specs.RunSpec: run_specs,
     specs.Resources: resources,
     records.SplitResult: split_results,
+    records.SiteUpdates: site_updates,
     records.Merged: merged_results,
     records.FitResult: fit_results,
     records.Peak: peaks,

@@ -163,7 +163,10 @@ class TargetedPeftMethod(PeftMethod):
         """The base with the adapter folded into it by the library."""
         if not self.merges:
             return super().merge(module, base)
-        merged: nn.Module = peft_model(module).merge_and_unload()
+        with warnings.catch_warnings():
+            # The library unties them in the configuration too, which comes back with the base.
+            warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied", UserWarning)
+            merged: nn.Module = peft_model(module).merge_and_unload()
         return merged
 
 

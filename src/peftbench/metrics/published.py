@@ -90,7 +90,9 @@ def _marks(answer: str | None, references: References) -> Statistics:
 def _pearson(rows: Sequence[Statistics]) -> float:
     if any(kind != _FINITE for _, _, kind in rows):
         return math.nan
-    return _correlation([x for x, _, _ in rows], [y for _, y, _ in rows])
+    guesses = [x for x, _, _ in rows]
+    # The script adds them up before it divides, and absurd ones are too large together.
+    return _correlation(guesses, [y for _, y, _ in rows]) if math.isfinite(sum(guesses)) else math.nan
 
 
 def _spearman(rows: Sequence[Statistics]) -> float:
