@@ -86,7 +86,7 @@ def test_a_fault_is_found(method: type, cannot: set[str], words: str) -> None:
     found = {one.name: one.detail for one in examine_capabilities(method) if one.holds is False}
     assert cannot <= set(found)
     assert all(words in found[name] for name in cannot)
-    assert not set(found) - cannot - {"padding", "cache", "merging"}, "nothing else is wrong"
+    assert not set(found) - cannot - {"padding", "cache", "merging", "quantised base"}, "nothing else is wrong"
 
 
 @dataclass(frozen=True)

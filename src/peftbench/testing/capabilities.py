@@ -109,7 +109,7 @@ def _merging(subject: Subject) -> str | None:
 def _packed_base(subject: Subject) -> str | None:
     """What the method says: what packs is not installed everywhere, and where it is the contract holds it to this."""
     works = subject.method.quantised_base or subject.method.quantization is not None
-    return None if works else "It needs the weights of its base unpacked."
+    return None if works else "It promises nothing of packed weights."
 
 
 # ---- what the contract does not ask --------------------------------------------------------------------------------
