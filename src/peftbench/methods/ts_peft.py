@@ -48,6 +48,7 @@ class TsPeft(Method):
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-4
     family: ClassVar[Family | None] = "hybrid"
+    quantised_base: ClassVar[bool] = True
     size: ClassVar[str | None] = "r"
 
     over: str | dict[str, JsonValue] = "lora"
@@ -65,7 +66,7 @@ class TsPeft(Method):
             if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be above 0")
         wrapped, over = _resolved(self.over)
-        inherited = ("identity_at_start", "learning_rate", "causal", "size")
+        inherited = ("identity_at_start", "learning_rate", "causal", "size", "quantised_base", "quantization")
         # Past the frozen fields: what was named is now known whole, and what is said of it holds here.
         vars(self).update(over=over, _wrapped=wrapped, **{name: getattr(wrapped, name) for name in inherited})
 
