@@ -128,6 +128,11 @@ def test_a_variant_has_a_card_of_its_own() -> None:
     assert start == "olora"
 
 
+def test_a_wrapped_method_stands_by_its_name() -> None:
+    (row,) = [line.split() for line in shown(method_card("ts_peft"), 80) if line.split()[:1] == ["over"]]
+    assert row[1] == "lora"
+
+
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", names())
 def test_no_card_is_wider_than_the_terminal(name: str, width: int) -> None:
