@@ -7,7 +7,7 @@ import torch
 from peftbench.record import Record
 from peftbench.seeding import stream_seed
 from peftbench.spec import Resources, RunSpec
-from peftbench.stages import Progress, Stages, quiet, require_fitting, split
+from peftbench.stages import Progress, Stages, first_epoch, quiet, require_fitting, split
 from peftbench.store import Store, write_lines
 from peftbench.tasks._task import sample
 from peftbench.workbench import Workbench
@@ -42,12 +42,12 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
 
         stages.enter("attach")
         torch.manual_seed(stream_seed(spec.seed or 0, "init"))
-        with bench.attached(method, to_merge=bool(spec.evaluate.merged)) as adapter:
+        first = first_epoch(spec, bench.ask(spec.task, learned, training)) if method.looks_first else ()
+        with bench.attached(method, first, to_merge=bool(spec.evaluate.merged)) as adapter:
             stages.count(adapter)
             if spec.train is not None:
                 stages.enter("fit")
-                parts = (bench.ask(spec.task, part, training) for part in (learned, held_out))
-                stages.fit(adapter, base, *parts)
+                stages.fit(adapter, base, *(bench.ask(spec.task, part, training) for part in (learned, held_out)))
 
             stages.enter("predict")
             validation_items = [held_out[place] for place in sample(len(held_out), spec.evaluate.limit)]

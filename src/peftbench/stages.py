@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
@@ -74,6 +75,14 @@ def require_fitting(questions: Sequence[Question], max_length: int) -> None:
             "No training example fits, not even with its body cut away.",
             f"Take a model with a longer context, or raise train.max_length={max_length}.",
         )
+
+
+def first_epoch(spec: RunSpec, questions: Sequence[Question]) -> list[Encoded]:
+    """The training examples in the order in which they are learned from first; none where nothing is trained."""
+    if spec.train is None or spec.seed is None:
+        return []
+    order = itertools.chain.from_iterable(schedule(len(questions), spec.train, spec.seed))
+    return _encoded([questions[place] for place in itertools.islice(order, len(questions))])
 
 
 class Stages:

@@ -10,6 +10,7 @@ from peftbench import registry
 from peftbench.errors import DataProblem, UsageError
 from peftbench.methods._attach import Adapter, Original, attached
 from peftbench.methods._method import Method, build
+from peftbench.models._chat import Encoded
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
@@ -79,16 +80,19 @@ class Workbench:
             self._base = _Base(key, loaded, Original(loaded.model))
         return self._base.model
 
-    def attached(self, method: Method, *, to_merge: bool = False) -> contextlib.AbstractContextManager[Adapter]:
+    def attached(
+        self, method: Method, examples: Sequence[Encoded] = (), *, to_merge: bool = False
+    ) -> contextlib.AbstractContextManager[Adapter]:
         """Attach a method to the base that was asked for last, for the length of a `with` block.
 
-        With `to_merge` the adapter may be folded into the base before the end.
+        `examples` are those that training begins with. With `to_merge` the adapter may be folded into the base before
+        the end.
 
         Raises:
             MethodProblem: see `attached` of the methods.
         """
         base = self._there()
-        return attached(method, base.model, base.original, to_merge=to_merge)
+        return attached(method, base.model.showing(examples), base.original, to_merge=to_merge)
 
     def ask(self, ref: TaskRef, items: Sequence[Item], room: Room, shots: Sequence[Item] = ()) -> list[Question]:
         """Items of a task as token ids for the base that was asked for last; each is encoded once.

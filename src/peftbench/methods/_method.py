@@ -58,13 +58,24 @@ class Facts(Protocol):
     def roles(self) -> Mapping[str, tuple[str, ...]]: ...
 
 
+class Example(Protocol):
+    """A training example as token ids."""
+
+    @property
+    def prompt(self) -> Sequence[int]: ...
+    @property
+    def answer(self) -> Sequence[int]: ...
+
+
 class Base(Protocol):
-    """A loaded, frozen model that a method is attached to."""
+    """A loaded, frozen model that a method is attached to, and what it is about to be trained on."""
 
     @property
     def model(self) -> nn.Module: ...
     @property
     def facts(self) -> Facts: ...
+    @property
+    def examples(self) -> Sequence[Example]: ...
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,14 @@ class Method(ABC):
         They stand in what is asked in evaluation; where the method also trains, it trains without them.
         """
         return 0
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether `attach` looks at `base.examples`, the training examples in the order of the first epoch.
+
+        There are none where an adapter is to be loaded: then it only has to make room for what `load` puts there.
+        """
+        return False
 
     def changes(self, base: Base) -> Iterable[str]:
         """Names of base parameters whose values training changes in place; they are kept aside and put back."""

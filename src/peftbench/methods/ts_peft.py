@@ -81,6 +81,11 @@ class TsPeft(Method):
         """The wrapped method's."""
         return self.wrapped.virtual_tokens
 
+    @property
+    def looks_first(self) -> bool:
+        """Whether the wrapped method does."""
+        return self.wrapped.looks_first
+
     def unfit(self, facts: Facts) -> str | None:
         """What the wrapped method says."""
         return self.wrapped.unfit(facts)

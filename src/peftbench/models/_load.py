@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from peftbench.cache import cache_folder
 from peftbench.errors import MissingExtra, ModelProblem, first_line
 from peftbench.file_lock import lock_file
-from peftbench.models._chat import Chat
+from peftbench.models._chat import Chat, Encoded
 from peftbench.models._facts import ModelFacts, gguf_file
 from peftbench.models._packed import keep_layout, numbers, packing_options
 from peftbench.models._reading import reading_errors
@@ -33,18 +34,26 @@ _LIST = "unpacked.txt"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A frozen base in memory, its tokenizer, how to speak to it, and what is known of it."""
+    """A frozen base in memory, its tokenizer, how to speak to it, and what is known of it.
+
+    `examples` are those that training on it begins with, in their order, for a method that looks at some first.
+    """
 
     model: nn.Module
     tokenizer: Any
     chat: Chat
     facts: ModelFacts
     device: torch.device
+    examples: Sequence[Encoded] = ()
 
     @property
     def parameters(self) -> int:
         """Number of parameters, of packed ones as many as they were; tied ones count once."""
         return sum(numbers(parameter) for parameter in self.model.parameters())
+
+    def showing(self, examples: Sequence[Encoded]) -> LoadedModel:
+        """The same base, with the examples that it is about to be trained on."""
+        return replace(self, examples=examples)
 
 
 def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:

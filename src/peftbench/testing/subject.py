@@ -91,8 +91,9 @@ class Subject:
         return self.named.method
 
     def base(self) -> LoadedModel:
-        """The base as it is loaded."""
-        return load_here(self.facts)
+        """The base as it is loaded, with the toy problem as what it is to be trained on."""
+        base = load_here(self.facts)
+        return base.showing(toy(base.chat.end_id).train) if self.method.looks_first else base
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[Lent]:
