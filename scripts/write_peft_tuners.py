@@ -98,7 +98,6 @@ NEEDS = {
 }
 NO_MEMBER = {
     "XLORA": "trained adapters go into it, and a method of ours starts at the base",
-    "CPT": "its prompt is made of the task's own examples, which a method of ours is not shown",
 }
 
 BASE = """import peft, torch, transformers

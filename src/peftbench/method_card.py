@@ -16,7 +16,7 @@ from peftbench.methods._paper import Paper, paper
 from peftbench.methods._probed import Capability, Probed, probed_methods
 from peftbench.methods._variants import named
 from peftbench.models._facts import ModelFacts, find
-from peftbench.registry import Member, canonical
+from peftbench.registry import Member, canonical, own_code
 from peftbench.spec import ModelRef, Settings, Value
 
 # A clause of a docstring ends with a point or semicolon that does not stand in brackets or between backticks.
@@ -121,10 +121,15 @@ def method_card(
         hyperparameters=tuple(_hyperparameters(one)),
         variants=() if variant else tuple(_variants(cls)),
         plugin=member.plugin,
-        on_model=None if model is None else on_model(one, find(model, None, data_root), attach=attach),
+        on_model=None if model is None else _asked(member, one, find(model, None, data_root), attach=attach),
         capabilities=known.capabilities if known else (),
         libraries=probed_methods().libraries if known else {},
     )
+
+
+def _asked(member: Member, method: Method, facts: ModelFacts, *, attach: bool) -> OnModel:
+    with own_code(member.file):
+        return on_model(method, facts, attach=attach)
 
 
 def on_model(method: Method, facts: ModelFacts, *, attach: bool = False) -> OnModel:

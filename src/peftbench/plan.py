@@ -90,11 +90,13 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     for model, task, method in product(models, tasks, methods):
         if not task.wants(method.ref.name) and not task.wants(method.entry.use):
             continue
-        reason, train, evaluate = _settings(suite, task, model, method)
+        with registry.own_code(method.file):
+            reason, train, evaluate = _settings(suite, task, model, method)
+            warned = [] if reason else _cautions(model, method)
         if reason is not None:
             aside.append(SetAside(task.ref.name, model.ref.label, method.ref.label, reason))
             continue
-        cautions.update(dict.fromkeys(_cautions(model, method)))
+        cautions.update(dict.fromkeys(warned))
         for spec in _specs(suite, (task, model, method), train, evaluate):
             how = resources.updated(_places(task, model, method), "resources")
             repeated += spec.run_id in runs

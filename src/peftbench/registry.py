@@ -15,6 +15,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from peftbench.errors import UnknownName, UsageError
+from peftbench.errors import PeftbenchError, UnknownName, UsageError
 
 Family = Literal["tasks", "methods", "executors"]
 
@@ -218,6 +219,21 @@ def place_in(error: BaseException, path: Path) -> tuple[Path, int | None]:
     inside = [(file, line) for file, line in steps if whole in (file, *file.parents)]
     file, line = inside[-1] if inside else (path, None)
     return path if file == whole else file, line
+
+
+@contextlib.contextmanager
+def own_code(file: str | None) -> Iterator[None]:
+    """Around a question to a member in a file of somebody's own: what it raises is said with its line.
+
+    Raises:
+        UsageError: it raised something. What it refuses itself, and a fault of a shipped member, goes on as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if file is None or isinstance(error, PeftbenchError):
+            raise
+        raise broken_code(error, Path(file)) from error
 
 
 def _from_entry_point(family: Family, point: EntryPoint) -> Member:

@@ -32,6 +32,8 @@ from peftbench.training.loop import How, mean_loss
 STEPS, RATE = 80, 0.05
 TRAINED = [name for name in registry.shipped("methods") if registry.load("methods", name).value.trains]
 PROMPTS = [name for name in TRAINED if issubclass(registry.load("methods", name).value, PromptMethod)]
+# The answers in its prompt stay the words that they are.
+OF_WORDS = "cpt"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_known_faults_are_seen(method: type[Method], model: Path, tmp_path: Path
     assert loaded != kept
 
 
-@pytest.mark.parametrize("method", PROMPTS)
+@pytest.mark.parametrize("method", [name for name in PROMPTS if name != OF_WORDS])
 def test_no_row_of_a_trained_prompt_is_a_word(method: str, model: Path, tmp_path: Path, fresh: FreshProcess) -> None:
     """A prompt that nobody trained is made of rows of the vocabulary."""
     with contextlib.ExitStack() as stack:

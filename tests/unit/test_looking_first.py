@@ -17,6 +17,7 @@ from peftbench.record import Record
 from peftbench.spec import Resources
 from peftbench.store import Store
 from peftbench.suites._read import build_suite
+from peftbench.training import loop
 from peftbench.training.loop import TrainingData
 from peftbench.workbench import Workbench
 
@@ -39,7 +40,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Any]]:
 def learned(monkeypatch: pytest.MonkeyPatch) -> list[list[Encoded]]:
     """What is trained on, example by example."""
     seen: list[list[Encoded]] = []
-    fit = stages.fit
+    fit = loop.fit
 
     def watched(adapter: Any, data: TrainingData, *rest: Any) -> Any:
         seen.append([data.train[place] for step in data.steps for place in step])

@@ -174,6 +174,42 @@ def test_a_card_needs_no_word_of_its_author(tmp_path: Path) -> None:
     assert "Nobody has tried." in "\n".join(shown(card, 80))
 
 
+FAULTY = """
+from dataclasses import dataclass
+from peftbench.methods._method import Method
+
+@dataclass(frozen=True)
+class Faulty(Method):
+    def attach(self, base):
+        return base.model
+
+    def {question}:
+        return facts.no_such_thing
+
+METHOD = Faulty
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "question"),
+    [
+        (["show", "method", "--model", "tiny"], "unfit(self, facts)"),
+        (["show", "method", "--model", "tiny"], "trainable_parameters(self, facts)"),
+        (["plan", "--tasks", "toy_mood", "--models", "tiny", "--methods"], "unfit(self, facts)"),
+        (["plan", "--tasks", "toy_mood", "--models", "tiny", "--methods"], "caution(self, facts)"),
+    ],
+)
+def test_a_question_that_a_file_has_no_answer_to_is_told_with_its_line(
+    command: list[str], question: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY.replace("{question}", question))
+    result = CliRunner().invoke(app, [*command, str(file)])
+    assert isinstance(result.exception, UsageError), result.exception
+    assert "faulty.py, line 11: AttributeError:" in str(result.exception)
+    assert "no_such_thing" in str(result.exception)
+
+
 def test_wrong_usage_is_told() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'lora'"):
         method_card("lorra")

@@ -36,6 +36,10 @@ class PeftMethod(Method):
         del facts
         return self.settings()
 
+    def settings_on(self, base: Base) -> dict[str, Any]:
+        """Arguments of the configuration class for a base: what is known before it is loaded, unless a member adds."""
+        return self.peft_settings(base.facts)
+
     def configuration(self, settings: Mapping[str, Any]) -> Any:
         """The configuration in the library's own class."""
         import peft
@@ -50,7 +54,7 @@ class PeftMethod(Method):
         """The `PeftModel` around the base, its configuration saying what the base is."""
         import peft
 
-        config = self.configuration(self.peft_settings(base.facts))
+        config = self.configuration(self.settings_on(base))
         with warnings.catch_warnings():
             # The library asks transformers for something under its old name; a user can do nothing about it.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

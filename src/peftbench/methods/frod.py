@@ -1,6 +1,6 @@
-"""FRoD: the weight is rebuilt in a basis that layers share, with trained coefficients (peft's `FROD`).
+"""FRoD: the weight is rebuilt, with trained coefficients, in a shared basis (Wan et al., 2025, arXiv 2512.23485).
 
-Full-Rank Efficient Fine-Tuning with Rotational Degrees, AAAI, doi 10.1609/aaai.v40i31.39813.
+Full-Rank Efficient Fine-Tuning with Rotational Degrees, AAAI 2026, doi 10.1609/aaai.v40i31.39813.
 """
 
 from __future__ import annotations

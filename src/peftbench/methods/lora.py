@@ -29,7 +29,8 @@ class Lora(LowRank):
             "started at QR factors of the weights (Büyükakyüz, 2024, arXiv 2406.01775)", init_lora_weights="olora"
         ),
         "mica": Variant(
-            "B frozen at the least singular vectors of the weights (arXiv 2604.01694)", init_lora_weights="mica"
+            "B frozen at the least singular vectors (Rüdiger and Raschka, 2026, arXiv 2604.01694)",
+            init_lora_weights="mica",
         ),
         "lora_fa": Variant(
             "A frozen, the gradient of B corrected for it (Zhang et al., 2023, arXiv 2308.03303)",

@@ -1,4 +1,4 @@
-"""PSOFT: the strongest singular directions of a weight are rotated and scaled (openreview FSHrinMArK).
+"""PSOFT: the strongest singular directions of a weight are rotated and scaled (Wu et al., 2025, arXiv 2505.11235).
 
 Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation.
 """

@@ -1,4 +1,4 @@
-"""ShadowPEFT: a small network runs beside the base and corrects every block (arXiv 2604.19254)."""
+"""ShadowPEFT: a small network runs beside the base and corrects every block (Li et al., 2026, arXiv 2604.19254)."""
 
 from __future__ import annotations
 

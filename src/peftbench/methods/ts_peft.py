@@ -1,4 +1,4 @@
-"""TS-PEFT: another method's update is left away at tokens where it is small (2025, arXiv 2511.16147)."""
+"""TS-PEFT: another method's update is left away at tokens where it is small (Ma et al., 2025, arXiv 2511.16147)."""
 
 from __future__ import annotations
 

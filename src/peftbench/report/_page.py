@@ -122,7 +122,7 @@ def _summary(records: Sequence[Record], waiting: int) -> Summary:
 
 
 def _sentence(records: Sequence[Record]) -> str:
-    methods = sorted({record.spec.method.name for record in records}, key=method_order)
+    methods = sorted({record.spec.method.label for record in records}, key=method_order)
     models = sorted({record.spec.model.label for record in records})
     tasks = sorted({record.spec.task.label for record in records})
     seeds = sorted({record.spec.seed for record in records if record.spec.seed is not None})

@@ -20,7 +20,7 @@ from peftbench.models._load import LoadedModel, load
 from peftbench.spec import ModelRef
 
 BOS, EOS = "<s>", "</s>"
-CONTEXT = 160
+CONTEXT = 256
 
 _SPREAD = 0.2
 _SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "max_position_embeddings": CONTEXT}
