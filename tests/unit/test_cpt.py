@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftbench import registry
 from peftbench.errors import MethodProblem
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
@@ -90,6 +92,23 @@ def test_answers_stay_and_questions_stay_near(base: LoadedModel) -> None:
     assert float(moved[answers].max()) == 0
     radius = 0.2 * (base.facts.hidden_size / 2048) ** 0.5
     assert 0 < float(moved[~answers].max()) <= radius * (1 + 1e-5)
+
+
+def test_a_configuration_of_the_library_keeps_its_prompt(base: LoadedModel, tmp_path: Path) -> None:
+    """Its tokens are not those of the examples, and it may weigh all answers alike."""
+    tokens, kinds = [5, 6, 7, 8, 9, 10], [1, 2, 3, 4, 0, 8]
+    said = {"peft_type": "CPT", "cpt_token_ids": tokens, "cpt_mask": [1, 1, 1, 1, 0, 1], "cpt_tokens_type_mask": kinds}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said | {"opt_loss_decay_factor": 0.1}))
+    found = registry.load("methods", str(tmp_path))
+    method = build(found.name, found.value, {})
+    with attached(method, base) as adapter:
+        start = adapter.module.prompt(1)[0]  # type: ignore[operator]
+        torch.testing.assert_close(start, base.model.get_input_embeddings()(torch.tensor(tokens)))  # type: ignore[operator]
+        logits = base.model(input_ids=torch.tensor([tokens])).logits[0]
+        losses = [torch.nn.functional.cross_entropy(logits[place - 1], torch.tensor(tokens[place])) for place in (3, 5)]
+        penalty = method.penalty(adapter.module)
+    assert penalty is not None
+    torch.testing.assert_close(penalty, sum(losses), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

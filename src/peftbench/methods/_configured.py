@@ -50,6 +50,10 @@ class Configured(PeftMethod):
         del facts
         return self.settings()
 
+    def settings_on(self, base: Base) -> dict[str, Any]:
+        """The hyperparameters as they are, whatever the member makes of the examples."""
+        return self.peft_settings(base.facts)
+
     def trainable_parameters(self, facts: Facts) -> int | None:
         """None: only attaching tells."""
         del facts

@@ -37,7 +37,7 @@ def settings_method(folder: Path, said: Mapping[str, Any]) -> tuple[type[Configu
     source = folder / "adapter_config.json"
     cls = config_class(said, source)
     try:
-        config = cls(**known_settings(cls, said, source))
+        config = cls(task_type="CAUSAL_LM", **known_settings(cls, said, source))
     except (TypeError, ValueError) as error:
         raise MethodProblem(f"{source}: {first_line(error).removesuffix('.')}.", "Correct the file.") from error
     aside = read(folder / FILE).left_aside if (folder / FILE).is_file() else ()

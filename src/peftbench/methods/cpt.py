@@ -95,9 +95,11 @@ class Cpt(PromptMethod):
             torch.tensor(row[1:], device=logits.device) for row in (config.cpt_token_ids, config.cpt_tokens_type_mask)
         )
         losses = cross_entropy(logits, tokens, reduction="none")
-        examples = [kind for kind in sorted(set(config.cpt_tokens_type_mask[1:])) if kind % _KINDS == 0]
-        means = [losses[kinds == kind].mean() for kind in reversed(examples)]
-        weighted = [self.opt_loss_decay_factor**place * mean for place, mean in enumerate(means, start=1)]
+        answers = {kind for kind in config.cpt_tokens_type_mask[1:] if kind > 0 and kind % _KINDS == 0}
+        means = [losses[kinds == kind].mean() for kind in sorted(answers, reverse=True)]
+        # A configuration of the library may leave the decay away.
+        decay = config.opt_loss_decay_factor if config.opt_weighted_loss_type == "decay" else 1.0
+        weighted = [decay**place * mean for place, mean in enumerate(means, start=1)]
         return torch.stack(weighted).sum() if weighted else None
 
 
