@@ -22,14 +22,13 @@ _KINDS, _INPUT, _ANSWER = 4, 2, 4
 
 @dataclass(frozen=True)
 class Cpt(PromptMethod):
-    """The prompt starts as training examples; the embeddings of their questions are trained, those of answers are not.
+    """The prompt starts as training examples: the embeddings of their questions are trained, those of answers stay.
 
-    It is the end of the first examples of the first epoch, one after the other with their answers, `num_virtual_tokens`
-    long, so that a question may be cut at the front. Each embedding stays within a ball around where it began, of the
-    radius `opt_projection_epsilon` times the root of the model's width over 2048; the paper tells the words around an
-    input from the input and has a radius for each, which is one here. The answers in the prompt are learned as well:
-    each counts `opt_loss_decay_factor` times as much as the one behind it, and the last that often as those of the
-    batch, all as means over their tokens.
+    `num_virtual_tokens` is its length: as many examples as fill it, in the order of training, the first cut in front.
+    `opt_projection_epsilon`, times the root of the model's width over 2048, is how far an embedding may move from its
+    start; the paper has a distance of its own for words around an input, which here move like the input.
+    `opt_loss_decay_factor` is what the last answer in the prompt counts beside those of the batch, in means over
+    tokens; each answer before it counts this much of the next.
     """
 
     config_class: ClassVar[str] = "CPTConfig"
