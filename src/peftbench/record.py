@@ -124,6 +124,9 @@ class Record(Value):
     system_message: str | None = Field(default=None, description="the system message the chat template wrote")
     environment: Environment
     failure: Failure | None = None
+    unmeasured: tuple[str, ...] = Field(
+        default=(), description="what could not be measured beside the answers of a run that went well, and why"
+    )
     started: str
     finished: str
     schema_version: int = SCHEMA

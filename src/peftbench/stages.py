@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -85,6 +85,23 @@ def first_epoch(spec: RunSpec, questions: Sequence[Question]) -> list[Encoded]:
     return _encoded([questions[place] for place in itertools.islice(order, len(questions))])
 
 
+class Unmeasured:
+    """What could not be measured beside the answers, and why: they are there and judged, and not given up for it."""
+
+    def __init__(self, resources: Resources, log: Callable[[str], None]) -> None:
+        self.said: list[str] = []
+        self._resources, self._log = resources, log
+
+    @contextlib.contextmanager
+    def unless(self, what: str) -> Iterator[None]:
+        """Around a measurement: a method of somebody else may raise anything in it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            self.said.append(f"{what}: {type(error).__name__}: {_message(error, self._resources)}")
+            self._log(f"not measured, {self.said[-1]}")
+
+
 class Stages:
     """What is known of a run so far; whatever happens, `record` says how far it came."""
 
@@ -106,6 +123,7 @@ class Stages:
         self._answered: Answered | None = None
         self._merged: Merged | None = None
         self._failure: Failure | None = None
+        self._unmeasured = Unmeasured(resources, self._log)
         torch.set_num_threads(resources.threads or _THREADS)
 
     def told(self, task: Task) -> None:
@@ -190,8 +208,9 @@ class Stages:
         """Ask once more, where it is wanted, with the adapter folded into the base; it cannot be used any more."""
         if self._spec.evaluate.merged and self._answered is not None:
             self.enter("merge")
-            merged = adapter.method.merge(adapter.module, base)
-            self._merged = self._asking(base, "merge").ask_merged(merged, self._answered, task)
+            with self._unmeasured.unless("merged answers"):
+                merged = adapter.method.merge(adapter.module, base)
+                self._merged = self._asking(base, "merge").ask_merged(merged, self._answered, task)
 
     def _asking(self, base: LoadedModel, phase: str) -> Asking:
         return Asking(base, self._spec.evaluate, self._resources.eval_batch, partial(self._progress, phase))
@@ -199,23 +218,16 @@ class Stages:
     def count_flops(
         self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]
     ) -> None:
-        """Count a forward pass, or look it up in what is `known`; `base` says where the module is.
-
-        A method that cannot be called like this (a file of somebody else may do anything) has none, and the log says
-        why: its answers are there and judged, and a good run is not given up for a number about it.
-        """
+        """Count a forward pass, or look it up in what is `known`; `base` says where the module is."""
         method = self._spec.method.model_dump_json() if what == "attached" else what
         # A method that looks at data first may give its weights other shapes for another task.
         shapes = [list(value.shape) for value in module.parameters() if value.requires_grad]
         length = self._forward_length + (self._shot_tokens if what == "attached" else 0)
         key = f"{self._spec.base.model_dump_json()} {method} {length} {shapes}"
-        try:
+        with self._unmeasured.unless(f"forward FLOPs, {what}"):
             if key not in known:
                 self._progress("forward FLOPs", 0, 0)
                 known[key] = forward_flops(module, length, base.device)
-        except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
-            self._log(f"forward FLOPs not counted, {what}: {type(error).__name__}: {_plain(str(error))}")
-        else:
             self._forward[what] = known[key]
 
     def probe_updates(self, adapter: Adapter, base: LoadedModel, answered: Answered) -> None:
@@ -223,7 +235,8 @@ class Stages:
         prompts = [encoded.prompt for encoded in _encoded(answered.questions)]
         if why := adapter.method.without_sites() or (None if prompts else "no prompt fits"):
             self._log(f"sizes of updates not known: {why}")
-        else:
+            return
+        with self._unmeasured.unless("sizes of updates"):
             write_lines(self._folder.updates, updates_on(adapter, prompts, self._asking(base, "updates").decoding))
 
     def judge(self, task: Task, answered: Answered) -> list[Prediction]:
@@ -259,6 +272,7 @@ class Stages:
             system_message=self._system_message,
             environment=describe(_device_name(self._device), torch.get_num_threads()),
             failure=self._failure,
+            unmeasured=() if failed else tuple(self._unmeasured.said),
             started=self._started,
             finished=_now(),
         )
@@ -292,11 +306,16 @@ def _encoded(questions: Sequence[Question]) -> list[Encoded]:
 
 
 def _failure(phase: Phase, error: BaseException, resources: Resources) -> Failure:
+    fix = error.fix if isinstance(error, PeftbenchError) else ""
+    return Failure(phase=phase, kind=type(error).__name__, message=_message(error, resources), fix=fix)
+
+
+def _message(error: BaseException, resources: Resources) -> str:
     """What an error says, with the line in a file of somebody's own: there it can be mended."""
-    message, fix = (error.message, error.fix) if isinstance(error, PeftbenchError) else (str(error), "")
+    message = error.message if isinstance(error, PeftbenchError) else str(error)
     places = (line_of(error, file) for file in (resources.method_file, resources.task_file))
     where = next(filter(None, places), "")
-    return Failure(phase=phase, kind=type(error).__name__, message=_plain(where + message), fix=fix)
+    return _plain(where + message)
 
 
 def _plain(message: str) -> str:

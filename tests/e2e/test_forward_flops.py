@@ -99,7 +99,10 @@ def test_a_method_that_cannot_be_counted_keeps_its_run(tmp_path: Path) -> None:
     assert record.cost.forward_flops is None
     assert record.cost.base_forward_flops is not None
     log = store.folder(record.run_id).log.read_text(encoding="utf-8")
-    assert "forward FLOPs not counted, attached: ValueError: how many logits?" in log
+    (what,) = record.unmeasured
+    assert what.startswith("forward FLOPs, attached: ValueError: mine.py, line ")
+    assert what.endswith(": how many logits?")
+    assert f"not measured, {what}" in log
 
 
 def test_a_record_of_before_is_read(tmp_path: Path) -> None:

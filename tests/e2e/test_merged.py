@@ -67,12 +67,15 @@ def test_a_merge_that_loses_what_was_learned_is_told(tmp_path: Path) -> None:
     assert said in (tmp_path / "s" / "report" / "scores.md").read_text()
 
 
-def test_a_merge_that_fails_is_a_failed_run(tmp_path: Path) -> None:
+def test_a_merge_that_fails_leaves_the_run_as_it_is(tmp_path: Path) -> None:
     mine = tmp_path / "wrong.py"
     mine.write_text(WRONG.replace("HOW", "raise ValueError('cannot')"))
     found = run(tmp_path / "s", f"{mine},lora")
-    failure = found["wrong"].failure
-    assert failure is not None
-    assert failure.phase == "merge"
-    assert failure.message.endswith("wrong.py, line 9: cannot")
-    assert found["lora"].score is not None
+    record = found["wrong"]
+    assert record.failure is None
+    assert record.score == found["lora"].score
+    assert record.merged is None
+    assert record.unmeasured == ("merged answers: ValueError: wrong.py, line 9: cannot",)
+    assert list(Store(tmp_path / "s").folder(record.run_id).adapter.glob("*.safetensors"))
+    assert found["lora"].unmeasured == ()
+    assert "done; without merged answers: ValueError" in (tmp_path / "s" / "report" / "index.html").read_text()

@@ -92,9 +92,15 @@ def provenance(store: Store, records: Sequence[Record]) -> Provenance:
         methods=_methods(records),
         training=settings([spec.train.model_dump(mode="json") for spec in specs if spec.train is not None]),
         evaluation=settings([spec.evaluate.model_dump(mode="json") for spec in specs]),
-        runs=tuple(Fact(record.run_id, "failed" if record.failure else "done", _times(record)) for record in records),
+        runs=tuple(Fact(record.run_id, _ended(record), _times(record)) for record in records),
         waiting=tuple(run_id for run_id in store.run_ids() if run_id not in done),
     )
+
+
+def _ended(record: Record) -> str:
+    if record.failure:
+        return "failed"
+    return "; ".join(["done", *(f"without {line(what)}" for what in record.unmeasured)])
 
 
 def faults(records: Iterable[Record]) -> list[Fault]:
