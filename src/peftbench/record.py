@@ -63,7 +63,9 @@ class Peak(Value):
 class Cost(Value):
     """What the run cost, measured in the run itself."""
 
-    trainable_parameters: int = Field(description="of an adapter that was trained before, the numbers stored in it")
+    trainable_parameters: int = Field(
+        description="of an adapter that was trained before, those that its files and its run tell of"
+    )
     total_parameters: int = Field(description="of the base model, without the adapter")
     adapter_bytes: int | None = Field(description="size of the saved adapter; absent when none was saved")
     fit_seconds: float | None = Field(description="of training as a whole, validation passes included")

@@ -164,7 +164,7 @@ class Stages:
 
     def count(self, adapter: Adapter) -> None:
         """Note how much is trained, or was before."""
-        self._size = adapter.method.kept or Kept(adapter.parameters)
+        self._size = adapter.size
 
     def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""
@@ -282,7 +282,7 @@ class Stages:
         fit_reading = self._fit_reading
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
-            trainable_parameters=self._size.parameters,
+            trainable_parameters=self._size.parameters or 0,
             total_parameters=self._total,
             adapter_bytes=sum(file.stat().st_size for file in files) if files else self._size.bytes,
             fit_seconds=None if fit_reading is None else fit_reading.seconds,

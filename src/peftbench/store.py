@@ -264,6 +264,14 @@ def described(folder: Path) -> tuple[RunSpec, Resources]:
     return _read(RunSpec, folder / "spec.json"), _read(Resources, folder / "resources.json")
 
 
+def recorded(folder: Path) -> Record | None:
+    """The record of the run of a folder, by whatever version, or None where there is none that can be read."""
+    try:
+        return _read(Record, folder / "record.json")
+    except StoreProblem:
+        return None
+
+
 def write_lines(path: Path, rows: Iterable[Value]) -> None:
     """Write values as JSON lines and have them on the disk before returning."""
     with path.open("w", encoding="utf-8") as file:

@@ -364,3 +364,23 @@ def test_template_keeps_its_promises(tmp_path: Path, fresh: FreshProcess) -> Non
 @pytest.mark.parametrize("method", [Lora(r=2), PromptTuning(num_virtual_tokens=3)], ids=["lora", "prompt_tuning"])
 def test_method_may_be_given_as_it_is(method: PeftMethod, fresh: FreshProcess) -> None:
     assert not [check for check in check_method(method, fresh=fresh) if not check.passed]
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "ia3", "vera", "ts_peft"])
+@pytest.mark.parametrize(("saved", "attached_to"), [(("query",), ("query", "value")), (("query", "value"), ("query",))])
+def test_what_fits_a_part_of_it_is_not_loaded(
+    method: str, saved: tuple[str, ...], attached_to: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The library would take what it finds, and leave the rest as it was drawn."""
+    base, folder = tiny("llama", tmp_path / "llama"), tmp_path / "adapter"
+    folder.mkdir()
+
+    def made(targets: tuple[str, ...]) -> Any:
+        own = {"over": {"use": "lora", "targets": list(targets)}} if method == "ts_peft" else {"targets": list(targets)}
+        return build(method, registry.load("methods", method).value, own)
+
+    with attached(made(saved), base) as adapter:
+        adapter.method.save(adapter.module, base, folder)
+        adapter.method.load(adapter.module, base, folder)
+    with attached(made(attached_to), base) as adapter, pytest.raises(MethodProblem, match="on one side alone"):
+        adapter.method.load(adapter.module, base, folder)

@@ -97,7 +97,7 @@ def test_what_a_run_trained_answers_as_it_did_then(tmp_path: Path) -> None:
     (tmp_path / "ranks" / "adapter_config.json").write_text(json.dumps(config))
     (tmp_path / "mine.yaml").write_text(
         "tasks: [toy_dial]\nmodels: [tiny]\n"
-        "methods: [lora, prefix_tuning, p_tuning, bitfit, svft, bottleneck, last_layers, "
+        "methods: [lora, vera, prefix_tuning, p_tuning, bitfit, svft, bottleneck, last_layers, "
         "{use: ./additive_scale, strength: 2.0, target_modules: [up_proj, k_proj]}, "
         "{use: ./low_shift, r: 2}, ./ranks]\n"
         "train: {max_steps: 6, learning_rate: 0.05, limit: 48}\nevaluate: {limit: 12}\n"
@@ -122,6 +122,7 @@ def test_what_a_run_trained_answers_as_it_did_then(tmp_path: Path) -> None:
         assert record.cost is not None
         assert again.cost is not None
         assert again.cost.adapter_bytes == record.cost.adapter_bytes
+        assert again.cost.trainable_parameters == record.cost.trainable_parameters
     assert len({answers(tmp_path / "s", record) for record in trained}) > 3
 
 

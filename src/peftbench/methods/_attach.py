@@ -12,14 +12,14 @@ import copy
 import itertools
 import weakref
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Method
+from peftbench.methods._method import Base, Kept, Method
 from peftbench.methods._snapshot import Snapshot
 
 Checksum = dict[str, tuple[int, ...]]
@@ -30,16 +30,28 @@ _WIDTHS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class Adapter:
-    """A method attached to a base: the module to call, and the parameters that are trained."""
+    """A method attached to a base: the module to call, and the parameters that are trained.
+
+    `added` is how many numbers it has in parameters that are not the base's.
+    """
 
     method: Method
     module: nn.Module
     trainable: dict[str, nn.Parameter]
+    added: int = 0
 
     @property
     def parameters(self) -> int:
         """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.trainable.values())
+
+    @property
+    def size(self) -> Kept:
+        """How much is trained, or was before."""
+        kept = self.method.kept
+        if kept is None:
+            return Kept(self.parameters)
+        return kept if kept.parameters is not None else replace(kept, parameters=self.added)
 
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of what is trained, in host memory."""
@@ -119,7 +131,8 @@ def attached(
         original.note(aside)
         try:
             module = method.attach(base)
-            yield Adapter(method, module, _trainable(method, module, own, declared))
+            added = sum(value.numel() for value in module.parameters() if value not in own)
+            yield Adapter(method, module, _trainable(method, module, own, declared), added)
         finally:
             structure.restore()
             for value in model.parameters():

@@ -80,10 +80,14 @@ class Base(Protocol):
 
 @dataclass(frozen=True)
 class Kept:
-    """The size of an adapter: how many numbers it is, and the bytes of its files where there are any."""
+    """The size of an adapter: how many numbers were trained, and the bytes and the numbers of its files, if any.
 
-    parameters: int
+    Files may hold what was not trained: factors that were drawn. `parameters` are None where only attaching tells.
+    """
+
+    parameters: int | None
     bytes: int | None = None
+    numbers: int | None = None
 
 
 # How a method goes about it, as surveys sort them: Lialin et al., 2023 (arXiv 2303.15647), Xu et al., 2023 (arXiv
@@ -295,11 +299,7 @@ class Method(ABC):
         del base
         saved = load_file(folder / "adapter.safetensors")
         own = {name: value for name, value in module.named_parameters() if value.requires_grad}
-        if set(saved) != set(own):
-            odd = min(set(saved) ^ set(own))
-            raise MethodProblem(
-                f"The adapter in {folder} does not belong to this method: {odd!r}.", "Check the settings."
-            )
+        refuse_others(saved, own, folder)
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(saved[name])
@@ -308,6 +308,21 @@ class Method(ABC):
         """All hyperparameters, as plain data."""
         fields = dataclasses.asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+
+def refuse_others(saved: Iterable[str], own: Iterable[str], folder: Path) -> None:
+    """Refuse an adapter whose tensors are not, by name, those of the attached method.
+
+    Raises:
+        MethodProblem: some are lacking, or there are others.
+    """
+    odd = sorted({*saved} ^ {*own})
+    if odd:
+        raise MethodProblem(
+            f"The adapter in {folder} is of another method, other settings or another model: {odd[0]!r} is on one side "
+            f"alone, as are {len(odd) - 1} more.",
+            "Take the model and the settings that it was trained with.",
+        )
 
 
 def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:

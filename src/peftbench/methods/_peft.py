@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Family, Method
+from peftbench.methods._method import Base, Facts, Family, Method, refuse_others
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,12 +75,18 @@ class PeftMethod(Method):
         peft_model(module).save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
 
     def load(self, module: nn.Module, base: Base, folder: Path) -> None:
-        """Read an adapter folder into a freshly attached module."""
+        """Read an adapter folder into a freshly attached module.
+
+        Raises:
+            MethodProblem: it is one for another model or other settings. The library would take what fits.
+        """
         import peft
 
         del base
+        model = peft_model(module)
         state = peft.utils.load_peft_weights(str(folder), device="cpu")
-        peft.set_peft_model_state_dict(peft_model(module), state)
+        refuse_others(state, peft.get_peft_model_state_dict(model, save_embedding_layers=False), folder)
+        peft.set_peft_model_state_dict(model, state)
 
 
 @dataclass(frozen=True)

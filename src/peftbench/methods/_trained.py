@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,7 @@ from peftbench.methods._method import Base, Facts, Kept, Method, build
 from peftbench.methods._peft import PeftMethod, PromptMethod
 from peftbench.methods._settings import config_class
 from peftbench.spec import Settings
-from peftbench.store import described
+from peftbench.store import described, recorded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,6 +133,22 @@ class OfRun(Trained):
         """Whatever is said of the method."""
         return self.method.unfit(facts)
 
+    def caution(self, facts: Facts) -> str | None:
+        """Another base, or whatever is said of the method."""
+        return super().caution(facts) or self.method.caution(facts)
+
+    def without_sites(self) -> str | None:
+        """Whatever is said of the method."""
+        return self.method.without_sites()
+
+    def sites(self, module: nn.Module) -> Mapping[str, nn.Module]:
+        """Those of the method."""
+        return self.method.sites(module)
+
+    def site_count(self, facts: Facts) -> int | None:
+        """As many as the method has."""
+        return self.method.site_count(facts)
+
     def in_use(self) -> AbstractContextManager[object]:
         """What the method needs."""
         return self.method.in_use()
@@ -141,6 +157,11 @@ class OfRun(Trained):
     def virtual_tokens(self) -> int:
         """Those of the method."""
         return self.method.virtual_tokens
+
+    @property
+    def shots(self) -> int:
+        """As many as the method has."""
+        return self.method.shots
 
 
 def adapter_of_library(folder: Path, said: Mapping[str, Any], weights: Sequence[Path]) -> tuple[type[Trained], str]:
@@ -177,7 +198,10 @@ def adapter_of_run(folder: Path, weights: Sequence[Path]) -> tuple[str, type[Tra
             f"The adapter in {folder} was trained by another version of {ref.name}.", "Train it again: peftbench run"
         )
     values = {**_values(folder, weights, (spec.model.name, spec.model.revision)), "method": method}
-    values["causal"] = method.causal
+    values |= {key: getattr(method, key) for key in ("causal", "quantised_base", "quantization")}
+    record = recorded(folder.parent)
+    if record is not None and record.cost is not None:
+        values["kept"] = replace(values["kept"], parameters=record.cost.trainable_parameters)
     name = f"{ref.name}-{spec.run_id.rpartition('--')[2]}"
     return name, _made(f"Trained{type(method).__name__}", (OfRun,), values), f"{ref.name}, trained in {spec.run_id}"
 
@@ -185,7 +209,7 @@ def adapter_of_run(folder: Path, weights: Sequence[Path]) -> tuple[str, type[Tra
 def _values(folder: Path, weights: Sequence[Path], trained_on: tuple[str | None, str | None]) -> dict[str, Any]:
     """What is known of any adapter."""
     numbers = sum(_numbers(file) for file in weights if file.name in WEIGHTS)
-    kept = Kept(numbers, sum(file.stat().st_size for file in weights))
+    kept = Kept(None, sum(file.stat().st_size for file in weights), numbers)
     return {"folder": folder, "trained_on": trained_on, "kept": kept}
 
 
@@ -199,6 +223,9 @@ def _numbers(file: Path) -> int:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(min(length, file.stat().st_size)))
+        ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+        if 8 + length + max(ends, default=0) != file.stat().st_size:
+            raise ValueError("it ends elsewhere than its header says")
         return sum(math.prod(value["shape"]) for key, value in header.items() if key != "__metadata__")
     except OSError as error:
         raise MethodProblem(f"{file} cannot be read: {error.strerror}.", "See who may read it.") from error
@@ -213,11 +240,17 @@ def frozen(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def _fitting(adapter: Trained, base: Base) -> Iterator[None]:
-    """What a library says of tensors that are lacking or have other shapes, as a sentence."""
+    """What a library says of tensors that lack or have other shapes, and of damaged files, as a sentence."""
     import torch
+    from safetensors import SafetensorError
 
     try:
         yield
+    except (FileNotFoundError, SafetensorError) as error:
+        raise MethodProblem(
+            f"The adapter in {adapter.folder} is damaged, or not all there: {first_line(error).rstrip('.')}.",
+            "Copy it again, as a whole.",
+        ) from error
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, KeyError) as error:
