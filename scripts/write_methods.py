@@ -89,7 +89,7 @@ def _table(every: Sequence[MethodCard]) -> Iterator[str]:
             _paper(card.paper),
             rate,
             _size(card),
-            whole(on.trained),
+            "as the data decide" if on.by_data else whole(on.trained),
             share_of(on.trained, on.parameters),
         )
         yield f"| {' | '.join(map(str, cells))} |"

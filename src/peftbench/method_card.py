@@ -62,6 +62,7 @@ class OnModel(Value):
     unfit: str | None
     trained: int | None = Field(description="by formula; None where only attaching tells")
     attached: int | None = Field(default=None, description="found by attaching it to the loaded model")
+    by_data: bool = Field(default=False, description="it depends on the training examples how much is trained")
     virtual_tokens: int = 0
     sizes: Sizes | None = None
 
@@ -135,12 +136,15 @@ def _asked(member: Member, method: Method, facts: ModelFacts, *, attach: bool) -
 def on_model(method: Method, facts: ModelFacts, *, attach: bool = False) -> OnModel:
     """What a method is on a model, found out without its weights unless it is to be attached."""
     unfit = method.unfit(facts)
+    trained = None if unfit else method.trainable_parameters(facts)
+    by_data = not unfit and trained is None and method.looks_first
     return OnModel(
         model=facts.name,
         parameters=facts.shapes.parameters,
         unfit=unfit,
-        trained=None if unfit else method.trainable_parameters(facts),
-        attached=_attached(method, facts) if attach and not unfit else None,
+        trained=trained,
+        attached=_attached(method, facts) if attach and not unfit and not by_data else None,
+        by_data=by_data,
         virtual_tokens=0 if unfit else method.virtual_tokens,
         sizes=None if unfit or method.size is None else _sizes(method, facts),
     )

@@ -123,6 +123,7 @@ def _on_model(card: MethodCard, on: OnModel) -> dict[str, str]:
     if on.unfit is not None:
         return {**facts, "it does not fit": line(on.unfit)}
     formula = "not known by a formula: --attach counts them" if on.attached is None else "no formula"
+    formula = "what the training examples decide: the record of a run says how much" if on.by_data else formula
     of_base = share_of(on.trained, on.parameters)
     facts["trained"] = formula if on.trained is None else f"{whole(on.trained)}, {of_base} of the model"
     if on.attached is not None:

@@ -30,6 +30,7 @@ from peftbench.testing.methods import PROBES
 from peftbench.testing.models import tiny
 from peftbench.testing.quantised import installed
 from peftbench.testing.subject import Subject, find_method
+from peftbench.testing.toy import toy
 
 METHODS = registry.names("methods")
 PEFT_METHODS = [member for member in METHODS if issubclass(registry.load("methods", member).value, PeftMethod)]
@@ -366,18 +367,19 @@ def test_method_may_be_given_as_it_is(method: PeftMethod, fresh: FreshProcess) -
     assert not [check for check in check_method(method, fresh=fresh) if not check.passed]
 
 
-@pytest.mark.parametrize("method", ["lora", "adalora", "ia3", "vera", "ts_peft"])
+@pytest.mark.parametrize("method", ["lora", "corda", "adalora", "ia3", "vera", "ts_peft"])
 @pytest.mark.parametrize(("saved", "attached_to"), [(("query",), ("query", "value")), (("query", "value"), ("query",))])
 def test_what_fits_a_part_of_it_is_not_loaded(
     method: str, saved: tuple[str, ...], attached_to: tuple[str, ...], tmp_path: Path
 ) -> None:
     """The library would take what it finds, and leave the rest as it was drawn."""
     base, folder = tiny("llama", tmp_path / "llama"), tmp_path / "adapter"
+    base = base.showing(toy(base.chat.end_id).train)
     folder.mkdir()
 
     def made(targets: tuple[str, ...]) -> Any:
         own = {"over": {"use": "lora", "targets": list(targets)}} if method == "ts_peft" else {"targets": list(targets)}
-        return build(method, registry.load("methods", method).value, own)
+        return find_method(method, own).method
 
     with attached(made(saved), base) as adapter:
         adapter.method.save(adapter.module, base, folder)

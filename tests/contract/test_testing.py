@@ -26,7 +26,7 @@ def test_import_and_task_checks_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True)
 
 
-@pytest.mark.parametrize("name", ["sst2", "zero-shot", "inline"])
+@pytest.mark.parametrize("name", ["sst2", "zero-shot", "eva", "inline"])
 def test_member_of_any_family_is_checked(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     checks = check_member(name)
     assert checks

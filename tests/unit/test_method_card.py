@@ -109,6 +109,18 @@ def test_attached_the_count_is_the_same() -> None:
     assert on["attached"] == on["trained"] == 57_344
 
 
+def test_what_only_training_examples_decide_is_not_counted() -> None:
+    """Attached without examples `eva` is plain LoRA, and its count would be that."""
+    done = ran("eva", "--model", "tiny", "--attach", "--json")
+    assert done.exit_code == 0, done.output
+    on = json.loads(done.stdout)["on_model"]
+    assert (on["trained"], on["attached"], on["by_data"]) == (None, None, True)
+    assert "what the training examples decide" in " ".join("\n".join(shown(method_card("eva", "tiny"), 80)).split())
+    known = method_card("corda", "tiny").on_model
+    assert known is not None
+    assert (known.trained, known.by_data) == (57_344, False)
+
+
 def test_a_model_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         registry.load("methods", "lora").value, "unfit", lambda self, facts: f"{facts.name} is of another kind"

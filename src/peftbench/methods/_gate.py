@@ -26,14 +26,20 @@ class Gated(nn.Module):
     def __init__(self, module: nn.Module, sites: Mapping[str, nn.Module], kernel: float) -> None:
         super().__init__()
         self.module = module
-        self.watch = Watch(sites)
-        self.watch.seers.append(self._gate)
         self.kernel = kernel
         self.frozen_steps = 0
-        device = next(module.parameters()).device
-        self.thresholds = nn.Parameter(torch.zeros(len(sites), dtype=torch.float32, device=device))
         self._mask: torch.Tensor | None = None
         self._densities: list[torch.Tensor] = []
+        self.watch = Watch({})
+        self.stand_at(sites)
+
+    def stand_at(self, sites: Mapping[str, nn.Module]) -> None:
+        """Gate these sites and no others, with new thresholds."""
+        self.watch.close()
+        self.watch = Watch(sites)
+        self.watch.seers.append(self._gate)
+        device = next(self.module.parameters()).device
+        self.thresholds = nn.Parameter(torch.zeros(len(sites), dtype=torch.float32, device=device))
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What the module answers."""

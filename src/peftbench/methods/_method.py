@@ -232,8 +232,9 @@ class Method(ABC):
             MethodProblem: the method has no size, or there is no formula for what it trains with these settings.
         """
         if self.size is None or self.trainable_parameters(facts) is None:
+            why = "training examples decide it" if self.looks_first else "it is fixed"
             raise MethodProblem(
-                f"{type(self).__name__} has no size to choose: what it trains on {facts.name} is fixed.",
+                f"{type(self).__name__} has no size to choose for what it trains on {facts.name}: {why}.",
                 "Compare it at its own size, or choose a method with a rank, a width or a number of tokens.",
             )
 

@@ -212,6 +212,10 @@ class TsPeft(Method):
 
         gated = _gated(module)
         self.wrapped.load(gated.module, base, folder)
+        sites = self.wrapped.sites(gated.module)
+        if tuple(sites) != gated.watch.names:
+            # A start that looked at data may have left layers out.
+            gated.stand_at(sites)
         saved = load_file(folder / _THRESHOLDS)
         odd = set(saved) ^ set(gated.watch.names)
         if odd:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftbench import registry
 from peftbench.errors import MissingExtra, UnknownName, UsageError
+from peftbench.methods._variants import variants
 from peftbench.testing.check import Check
 from peftbench.testing.tasks import check_task
 
@@ -71,7 +72,7 @@ def check_executor(executor: str | Executor) -> tuple[Check, ...]:
 
 
 def check_member(name: str) -> tuple[Check, ...]:
-    """The checks of a task, method or executor, by its name or the path of its file.
+    """The checks of a task, method (or variant of one) or executor, by its name or the path of its file.
 
     Raises:
         UsageError: there is no such file or name, or the file holds no member.
@@ -101,13 +102,14 @@ def _family(name: str) -> registry.Family:
 
 
 def _named(name: str) -> registry.Family:
-    """The family of a member's name.
+    """The family of a name, be it a member's or a variant's.
 
     Raises:
         UsageError: nothing has that name.
     """
     known: dict[str, registry.Family] = {
-        member: family for family in registry.CONSTANT for member in registry.names(family)
+        **{variant: "methods" for _, variant, _ in variants()},
+        **{member: family for family in registry.CONSTANT for member in registry.names(family)},
     }
     canonical = name.replace("-", "_").lower()
     if canonical not in known and Path(name).exists():

@@ -20,7 +20,7 @@ from peftbench.methods._attach import attached
 from peftbench.methods._method import Method
 from peftbench.methods._probed import CAPABILITIES, Capability
 from peftbench.models._facts import find
-from peftbench.testing import answers, base, keeping, learning
+from peftbench.testing import answers, base, keeping, learning, quantised
 from peftbench.testing.check import explained
 from peftbench.testing.fresh import FreshProcess
 from peftbench.testing.methods import TINY_LEARNING_RATE, quietly
@@ -108,8 +108,7 @@ def _merging(subject: Subject) -> str | None:
 
 def _packed_base(subject: Subject) -> str | None:
     """What the method says: what packs is not installed everywhere, and where it is the contract holds it to this."""
-    works = subject.method.quantised_base or subject.method.quantization is not None
-    return None if works else "It promises nothing of packed weights."
+    return quantised.refusal(subject)
 
 
 # ---- what the contract does not ask --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import torch
 from transformers.pytorch_utils import Conv1D
@@ -28,6 +29,15 @@ Tensors = dict[str, torch.Tensor]
 def installed() -> bool:
     """Whether weights can be packed here."""
     return importlib.util.find_spec(PACKAGE) is not None
+
+
+def refusal(subject: Subject, quantization: Quantization = "nf4") -> str | None:
+    """Why a method, as it is set, cannot be tried on a packed base."""
+    method = subject.method
+    if not method.quantised_base and method.quantization is None:
+        return "It promises nothing of packed weights."
+    unfit = method.unfit(replace(subject.facts, quantization=method.quantization or quantization))
+    return None if unfit is None else f"{unfit}."
 
 
 def works(subject: Subject, quantization: Quantization = "nf4") -> str | None:
@@ -71,7 +81,7 @@ def unpacked(packed: LoadedModel, plain: LoadedModel) -> LoadedModel:
 def _computed(subject: Subject, base: LoadedModel) -> Tensors:
     """Answers and gradients away from the start."""
     torch.manual_seed(stream_seed(SEED, "init"))
-    with attached(subject.method, base) as adapter:
+    with attached(subject.method, subject.shown(base)) as adapter:
         perturb(adapter)
         found = {"the answers": reference_logits(adapter.module, base)}
         if adapter.trainable:

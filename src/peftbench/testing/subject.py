@@ -92,7 +92,10 @@ class Subject:
 
     def base(self) -> LoadedModel:
         """The base as it is loaded, with the toy problem as what it is to be trained on."""
-        base = load_here(self.facts)
+        return self.shown(load_here(self.facts))
+
+    def shown(self, base: LoadedModel) -> LoadedModel:
+        """A base with what a method that looks first is to be trained on."""
         return base.showing(toy(base.chat.end_id).train) if self.method.looks_first else base
 
     @contextlib.contextmanager
