@@ -13,7 +13,7 @@ from pathlib import Path
 from peftbench import registry
 from peftbench.errors import DataProblem, InvalidSpec, UnknownName
 from peftbench.methods._method import Method, build
-from peftbench.methods._variants import named, names
+from peftbench.methods._variants import called, named, names
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._quantization import obstacle
 from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RowsSpec, RunSpec, Suite, TaskRef, TrainSpec
@@ -94,7 +94,8 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
             reason, train, evaluate = _settings(suite, task, model, method)
             warned = [] if reason else _cautions(model, method)
         if reason is not None:
-            aside.append(SetAside(task.ref.name, model.ref.label, method.ref.label, reason))
+            assert isinstance(method.ref, MethodRef)
+            aside.append(SetAside(task.ref.name, model.ref.label, called(method.ref), reason))
             continue
         cautions.update(dict.fromkeys(warned))
         for spec in _specs(suite, (task, model, method), train, evaluate):

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import shutil
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -18,16 +18,17 @@ from peftbench.answering import Answered, Asking, Split
 from peftbench.cost.flops import forward_flops, forward_length
 from peftbench.cost.meter import Reading, meter
 from peftbench.environment import describe
-from peftbench.errors import DataProblem, PeftbenchError
+from peftbench.errors import DataProblem, Diverged, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise
 from peftbench.evaluation.updates import updates_on
 from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
+from peftbench.methods._places import begins
 from peftbench.models._chat import Encoded, Message
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
-from peftbench.registry import line_of
+from peftbench.registry import line_of, load
 from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder, write_lines
 from peftbench.tasks._task import Item, Task
@@ -39,6 +40,12 @@ from peftbench.training.shots import draw
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
 _NOTHING = Message("", "", "")
+
+# Which function of a method has to answer for a fault in a phase.
+_ASKED: Mapping[Phase, str] = {"attach": "attach", "fit": "attach", "save": "save"}
+
+# Data, a learning rate and a machine that is too small are no fault of a line.
+_NOBODYS_FAULT = (DataProblem, Diverged, torch.OutOfMemoryError, MemoryError, OSError)
 
 Progress = Callable[[str, int, int], None]
 
@@ -307,14 +314,21 @@ def _encoded(questions: Sequence[Question]) -> list[Encoded]:
 
 def _failure(phase: Phase, error: BaseException, resources: Resources) -> Failure:
     fix = error.fix if isinstance(error, PeftbenchError) else ""
-    return Failure(phase=phase, kind=type(error).__name__, message=_message(error, resources), fix=fix)
+    message = _message(error, resources, None if isinstance(error, _NOBODYS_FAULT) else _ASKED.get(phase))
+    return Failure(phase=phase, kind=type(error).__name__, message=message, fix=fix)
 
 
-def _message(error: BaseException, resources: Resources) -> str:
-    """What an error says, with the line in a file of somebody's own: there it can be mended."""
+def _message(error: BaseException, resources: Resources, asked: str | None = None) -> str:
+    """What an error says, with the line in a file of somebody's own: there it can be mended.
+
+    Where it went through none, but a function of the method was `asked`, with the line where that begins.
+    """
     message = error.message if isinstance(error, PeftbenchError) else str(error)
-    places = (line_of(error, file) for file in (resources.method_file, resources.task_file))
-    where = next(filter(None, places), "")
+    files = (resources.method_file, resources.task_file)
+    where = next(filter(None, (line_of(error, file) for file in files)), "")
+    if not where and asked and resources.method_file:
+        # It was loaded before, and is what was asked.
+        where = begins(load("methods", resources.method_file).value, asked, resources.method_file)
     return _plain(where + message)
 
 

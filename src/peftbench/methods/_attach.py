@@ -130,7 +130,12 @@ def attached(
             original = stack.enter_context(contextlib.closing(Original(model)))
         original.note(aside)
         try:
-            module = method.attach(base)
+            module: object = method.attach(base)
+            if not isinstance(module, nn.Module):
+                raise MethodProblem(
+                    f"`attach` of {type(method).__name__} returned {type(module).__name__}, which is no module.",
+                    "Return the module to call: `base.model`, or one around it.",
+                )
             added = sum(value.numel() for value in module.parameters() if value not in own)
             yield Adapter(method, module, _trainable(method, module, own, declared), added)
         finally:

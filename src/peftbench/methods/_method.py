@@ -354,6 +354,10 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "missing":
+            raise MethodProblem(
+                f"Method {name}: the hyperparameter {where} has no default.", "Give it one, which a suite may change."
+            ) from None
         message = first["msg"].removeprefix("Value error, ")
         raise MethodProblem(
             f"Method {name}: {where}: {message} (got {first['input']!r}).", f"See: peftbench show method {name}"

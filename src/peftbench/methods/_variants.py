@@ -32,6 +32,9 @@ def named(name: str) -> Named:
     try:
         return Named(registry.load("methods", name), {})
     except UnknownName:
+        if registry.is_folder("methods", name):
+            # What is in it is not known, not the folder.
+            raise
         every = {variant: (member, settings) for member, variant, settings in variants()}
         if canonical(name) in every:
             member, variant = every[canonical(name)]
@@ -44,6 +47,12 @@ def named(name: str) -> Named:
 def names() -> list[str]:
     """All that can be named without a path: methods and their variants, sorted."""
     return sorted([*registry.names("methods"), *(name for _, name, _ in variants())])
+
+
+def called(method: MethodRef) -> str:
+    """What a method is called whatever its other settings: `olora`, `ts_peft over lora`."""
+    name, _ = recognised(method)
+    return method.label if name == method.name else name
 
 
 def recognised(method: MethodRef) -> tuple[str, Settings]:

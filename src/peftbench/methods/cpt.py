@@ -72,15 +72,15 @@ class Cpt(PromptMethod):
         """The `PeftModel` around the base, whose prompt is drawn back into its balls by `after_step` alone."""
         model = super().wrapped(base)
         encoder = peft_model(model).prompt_encoder["default"]
-        # The library does it whenever it is asked, by which the last bits of an answer change from call to call.
-        encoder.get_projection = encoder.delta_embedding.weight.detach
+        # The library draws it back in every call, by which the last bits of an answer change from one to the next.
+        encoder.forward = lambda indices: encoder.embedding(indices) + encoder.delta_embedding(indices)
         return model
 
     def after_step(self, module: nn.Module, step: int) -> None:
         """Draw every embedding back into its ball."""
         del step
         encoder = peft_model(module).prompt_encoder["default"]
-        encoder.delta_embedding.weight.data = type(encoder).get_projection(encoder)
+        encoder.delta_embedding.weight.data = encoder.get_projection()
 
     def penalty(self, module: nn.Module) -> torch.Tensor | None:
         """The loss of the answers in the prompt: nothing behind them bears on it, so the prompt alone is asked."""

@@ -22,10 +22,10 @@ _TAKING = ("olora", *_starts.TAKING)
 
 @dataclass(frozen=True)
 class Lora(LowRank):
-    """The layer's output gains `lora_alpha / r * B A x`; B starts at zero, so that training starts at the base.
+    """The layer's output gains `lora_alpha / r * B A x`; B starts at zero, and training at the base.
 
     `r` is the rank of the update, `lora_dropout` the share of the layer's input dropped before A while training.
-    With `use_rslora` the scale is `lora_alpha / sqrt(r)`. `init_lora_weights` says how A and B start: `olora` and
+    With `use_rslora` the scale is `lora_alpha / sqrt(r)`. `init_lora_weights` is another start of A and B: `olora` and
     `corda` take what they start at away from the base, `mica` freezes B; `eva` and `corda` look at training examples
     first, and `eva` gives layers ranks of their own. With the `lora_optimizer` `lora_fa` A stays as drawn, with
     `riemannian` each gradient is scaled by the other factor.

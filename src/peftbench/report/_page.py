@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peftbench.methods._variants import called
 from peftbench.record import PUBLISHED as READING
 from peftbench.record import Record
 from peftbench.report._format import factor, line, listed, plural
@@ -122,7 +123,7 @@ def _summary(records: Sequence[Record], waiting: int) -> Summary:
 
 
 def _sentence(records: Sequence[Record]) -> str:
-    methods = sorted({record.spec.method.label for record in records}, key=method_order)
+    methods = sorted({called(record.spec.method) for record in records}, key=method_order)
     models = sorted({record.spec.model.label for record in records})
     tasks = sorted({record.spec.task.label for record in records})
     seeds = sorted({record.spec.seed for record in records if record.spec.seed is not None})

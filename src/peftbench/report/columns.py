@@ -59,8 +59,8 @@ def cost_columns(rows: Iterable[CostLine]) -> tuple[CostColumn, ...]:
     return tuple(column for column in _COST_COLUMNS if merges or column is not _MERGED)
 
 
-def cost_caption(place: Place, rows: Sequence[CostLine]) -> str:
-    """What the numbers of one place are, from the lines that are shown."""
+def cost_caption(place: Place, rows: Sequence[CostLine], *, merged: bool = True) -> str:
+    """What the numbers of one place are, from the lines that are shown, and whether merged adapters are."""
     own = [row for row in rows if row.place == place]
     usual = Counter(row.over for row in own).most_common(1)[0][0]
     several = len({row.model for row in own}) > 1
@@ -72,7 +72,7 @@ def cost_caption(place: Place, rows: Sequence[CostLine]) -> str:
     tasks = f"{usual} ({'; '.join(others)})" if others else usual
     return (
         f"Measured on {place.name}. Means over {tasks} and the seeds of the finished runs; runs of other devices or "
-        f"thread counts are not mixed in. Peak memory is {place.definition}.{_merged_note(own)}"
+        f"thread counts are not mixed in. Peak memory is {place.definition}.{_merged_note(own) if merged else ''}"
     )
 
 

@@ -102,7 +102,7 @@ def terminal(
         unread = _unreadable([score for score in rows if line(score.model) == grid.model])
         bites = [table.bite for table in penalised if line(table.model) == grid.model]
         definitions = [table.definition for table in penalised if line(table.model) == grid.model and table.found]
-        captions = [cost_caption(place, own) for place in sorted({row.place for row in own})]
+        captions = [cost_caption(place, own, merged=False) for place in sorted({row.place for row in own})]
         notes = (grid.caption, *unread, *captions, *bites, *definitions)
         tables.insert(0, TerminalTable(grid, own, tuple(note for note in notes if note not in told)))
         told.update(notes)

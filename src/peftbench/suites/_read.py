@@ -103,6 +103,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
             f"{override!r} is not an override.", "Write it as key=value, for example train.learning_rate=1e-4"
         )
     if key in _LISTS and not text.startswith("["):
+        if "{" in text:
+            raise InvalidSpec(f"{text!r} has settings, and is no list.", f"Write it as one: '[{text}]'")
         items = [item.strip() for item in text.split(",") if item.strip()]
         data[key] = [parse_scalar(item) for item in items] if key == "seeds" else _selected(items, data.get(key) or ())
         return

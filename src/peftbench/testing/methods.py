@@ -13,15 +13,16 @@ from typing import Any
 import torch
 
 from peftbench.errors import PeftbenchError
-from peftbench.methods._method import Method, build
+from peftbench.methods._method import FAMILIES, Method, build
 from peftbench.methods._peft import PeftMethod
+from peftbench.methods._places import begins
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._roles import ARCHITECTURES
 from peftbench.testing import answers, base, keeping, learning, quantised
 from peftbench.testing.check import Check, Probe, examine, refused
 from peftbench.testing.fresh import FreshProcess
 from peftbench.testing.models import save_tiny
-from peftbench.testing.subject import Subject, begins, find_method
+from peftbench.testing.subject import Subject, find_method
 
 # The function of a method that keeps a promise, where it is not `attach`.
 _KEPT_BY = {
@@ -52,7 +53,12 @@ def examine_method(
             return refused(error)
         elsewhere = fresh or stack.enter_context(FreshProcess())
         subject = Subject(named, facts, rate, scratch, elsewhere, base.process_settings(), stack)
-        return examine(subject, PROBES, named.file, lambda name: begins(named, _KEPT_BY.get(name, "attach")))
+        return examine(
+            subject,
+            PROBES,
+            named.file,
+            lambda name: begins(type(named.method), _KEPT_BY.get(name, "attach"), named.file),
+        )
 
 
 def _model(model: str, method: Method, scratch: Path) -> tuple[ModelFacts, float]:
@@ -79,6 +85,15 @@ def _settings(subject: Subject) -> str | None:
     written = json.loads(json.dumps(method.settings(), allow_nan=False))
     rebuilt = build(type(method).__name__, type(method), written)
     return None if rebuilt == method else f"Rebuilt from its settings, {method!r} is {rebuilt!r}."
+
+
+def _card(subject: Subject) -> str | None:
+    method = subject.method
+    if method.family is not None and method.family not in FAMILIES:
+        return f"The family {method.family!r} is none of {', '.join(FAMILIES)}."
+    if method.size is not None and not hasattr(method, method.size) and not method.settings().get("over"):
+        return f"Its size is {method.size!r}, and it has no hyperparameter of that name."
+    return None
 
 
 def _unfit(subject: Subject) -> str | None:
@@ -110,7 +125,17 @@ def _counts(subject: Subject) -> str | None:
     said = subject.method.trainable_parameters(subject.facts)
     with subject.lend() as lent:
         found = lent.adapter.parameters
-    return None if said in (found, None) else f"It trains {found:,} parameters, and its formula says {said:,}."
+    if not isinstance(said, int):
+        return f"Its formula says {said!r}, which is no whole number."
+    return None if said == found else f"It trains {found:,} parameters, and its formula says {said:,}."
+
+
+def _has_formula(subject: Subject) -> bool:
+    """Whether it gives a number, or fails to."""
+    try:
+        return subject.method.trainable_parameters(subject.facts) is not None
+    except Exception:  # noqa: BLE001 - the probe asks again, and tells
+        return True
 
 
 def _trains(subject: Subject) -> bool:
@@ -148,6 +173,7 @@ PROBES: tuple[Probe[Subject], ...] = (
         "Use numbers, text, booleans and tuples of them.",
         _settings,
     ),
+    Probe("card", "Its family and its size are some that there are.", "Correct its class attributes.", _card),
     Probe("unfit", "`unfit` says None or a sentence of every architecture.", "Mend `unfit`.", _unfit),
     Probe("fits", "It fits the model it is checked on.", "Name another model or other settings.", _fits, vital=True),
     Probe("attaches", "It attaches to the model.", "Mend `attach`.", _attaches, vital=True),
@@ -156,6 +182,7 @@ PROBES: tuple[Probe[Subject], ...] = (
         "It trains as many parameters as its formula says.",
         "Mend `trainable_parameters`, or leave it away.",
         _counts,
+        applies=_has_formula,
     ),
     Probe(
         "trains",

@@ -15,7 +15,6 @@ import torch
 from peftbench.errors import MethodProblem
 from peftbench.methods._attach import Adapter, attached
 from peftbench.methods._method import Method, build
-from peftbench.methods._tuner import OfTuner
 from peftbench.methods._variants import named
 from peftbench.models._facts import ModelFacts
 from peftbench.models._load import LoadedModel
@@ -38,18 +37,6 @@ class Named:
     method: Method
     load: str
     file: str | None
-
-
-def begins(named: Named, part: str) -> str:
-    """Where a function of a method begins in its own file, or its class where the function is inherited."""
-    method, file = named.method, named.file
-    cls = method.registration.model if isinstance(method, OfTuner) else type(method)
-    for piece in (getattr(cls, part, cls), cls):
-        with contextlib.suppress(OSError, TypeError):
-            source = Path(inspect.getsourcefile(piece) or "")
-            if file is not None and Path(file) in (source, *source.parents):
-                return f"{source.name}, line {inspect.getsourcelines(piece)[1]}: "
-    return ""
 
 
 @dataclass(frozen=True)
