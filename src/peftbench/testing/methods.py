@@ -130,7 +130,7 @@ def _causal(subject: Subject) -> bool:
 
 
 def _on_packed_weights(subject: Subject) -> bool:
-    return quantised.installed() and (subject.method.quantised_base or subject.method.quantization is not None)
+    return quantised.installed() and quantised.refusal(subject) is None
 
 
 def _of_the_library(subject: Subject) -> bool:

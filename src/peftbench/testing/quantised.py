@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import torch
 from transformers.pytorch_utils import Conv1D
@@ -30,13 +31,23 @@ def installed() -> bool:
     return importlib.util.find_spec(PACKAGE) is not None
 
 
+def refusal(subject: Subject, quantization: Quantization = "nf4") -> str | None:
+    """Why a method, as it is set, cannot be tried on a packed base."""
+    method = subject.method
+    if not method.quantised_base and method.quantization is None:
+        return "It promises nothing of packed weights."
+    unfit = method.unfit(replace(subject.facts, quantization=method.quantization or quantization))
+    return None if unfit is None else f"{unfit}."
+
+
 def works(subject: Subject, quantization: Quantization = "nf4") -> str | None:
     """The fault of answers or gradients that are others than beside the same weights unpacked, or of a changed base.
 
     Tried on a tiny model of the subject's family that is wide enough to be packed.
     """
     wanted = subject.method.quantization or quantization
-    facts = find(str(save_tiny(subject.facts.model_type, subject.scratch / f"packed-{wanted}", in_blocks=True)))
+    make = subject.facts.model_type
+    facts = find(str(save_tiny(make, subject.scratch / f"packed-{make}-{wanted}", in_blocks=True)))
     try:
         packed = _computed(subject, _base(facts, wanted))
         plain = _computed(subject, unpacked(_base(facts, wanted), load_here(facts)))
