@@ -1,4 +1,7 @@
-"""Tries what every shipped method and variant can do, and writes it into the package: some minutes."""
+"""Tries what every shipped method and variant can do, and writes it into the package: some minutes.
+
+What packs weights has to be at hand, or nothing could be said of packed bases: `make packed` lays it aside.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import peftbench.methods
 from peftbench import registry
 from peftbench.methods._probed import FILE, Probed, ProbedMethods, libraries, probed_methods
 from peftbench.methods._variants import named, names
-from peftbench.testing import try_capabilities
+from peftbench.testing import quantised, try_capabilities
 
 PLACE = Path(peftbench.methods.__file__).with_name(FILE)
 
@@ -21,6 +24,8 @@ def probed(name: str) -> Probed:
 
 def main(wanted: list[str]) -> None:
     """Write all of them, or those that are named into what there is."""
+    if not quantised.installed():
+        sys.exit(f"{quantised.PACKAGE} is not here. Run `make packed`, then this with PYTHONPATH=build/packed.")
     shipped = set(registry.shipped("methods"))
     every = [name for name in names() if named(name).member.name in shipped and named(name).member.plugin is None]
     found = dict(probed_methods().methods) if wanted else {}

@@ -16,8 +16,9 @@ from peftbench.methods._paper import Paper, paper
 from peftbench.methods._probed import Capability, Probed, probed_methods
 from peftbench.methods._variants import named
 from peftbench.models._facts import ModelFacts, find
+from peftbench.models._quantization import fitted, lacking
 from peftbench.registry import Member, canonical, own_code
-from peftbench.spec import ModelRef, Settings, Value
+from peftbench.spec import ModelRef, Quantization, Settings, Value
 
 # A clause of a docstring ends with a point or semicolon that does not stand in brackets or between backticks.
 _CLAUSE = re.compile(r"(?:`[^`]*`|\([^()]*\)|[^.;]|[.;](?!\s|$))+")
@@ -54,12 +55,27 @@ class Sizes(Value):
     most: int | None = Field(description="parameters that the last value trains")
 
 
+class Earlier(Value):
+    """What was trained before, and on what, as far as that is known."""
+
+    parameters: int
+    bytes: int | None
+    model: str | None
+    revision: str | None
+
+
 class OnModel(Value):
-    """What a method is on a model; `unfit` says why it cannot be used there, and then the rest is None."""
+    """What a method is on a model; `unfit` says why it cannot be used there, and then the rest is None.
+
+    Where its base is packed, `quantization` says how, and `lacking` why that cannot be done on this machine.
+    """
 
     model: str
     parameters: int
     unfit: str | None
+    caution: str | None = Field(default=None, description="what somebody should know who uses it there")
+    quantization: Quantization | None = None
+    lacking: str | None = None
     trained: int | None = Field(description="by formula; None where only attaching tells")
     attached: int | None = Field(default=None, description="found by attaching it to the loaded model")
     by_data: bool = Field(default=False, description="it depends on the training examples how much is trained")
@@ -85,6 +101,7 @@ class MethodCard(Value):
     hyperparameters: tuple[Hyperparameter, ...]
     variants: tuple[VariantCard, ...]
     plugin: str | None
+    earlier: Earlier | None = Field(default=None, description="of an adapter, which is evaluated as it is")
     on_model: OnModel | None = None
     capabilities: tuple[Capability, ...] = ()
     libraries: dict[str, str] = Field(default_factory=dict)
@@ -118,10 +135,11 @@ def method_card(
         reference=cls.reference,
         trains=cls.trains,
         learning_rate=cls.learning_rate,
-        size=cls.size,
+        size=None if cls.kept else cls.size,
         hyperparameters=tuple(_hyperparameters(one)),
-        variants=() if variant else tuple(_variants(cls)),
+        variants=() if variant or cls.kept else tuple(_variants(cls)),
         plugin=member.plugin,
+        earlier=_earlier(one),
         on_model=None if model is None else _asked(member, one, find(model, None, data_root), attach=attach),
         capabilities=known.capabilities if known else (),
         libraries=probed_methods().libraries if known else {},
@@ -134,19 +152,30 @@ def _asked(member: Member, method: Method, facts: ModelFacts, *, attach: bool) -
 
 
 def on_model(method: Method, facts: ModelFacts, *, attach: bool = False) -> OnModel:
-    """What a method is on a model, found out without its weights unless it is to be attached."""
-    unfit = method.unfit(facts)
-    trained = None if unfit else method.trainable_parameters(facts)
-    by_data = not unfit and trained is None and method.looks_first
+    """What a method is on a model, found out without its weights unless it is to be attached.
+
+    Raises:
+        MissingExtra: it is to be attached, and what that needs is not installed.
+    """
+    facts, misfit = fitted(method, None, facts)
+    unfit = misfit or method.unfit(facts)
+    if unfit:
+        return OnModel(model=facts.name, parameters=facts.shapes.parameters, unfit=unfit, trained=None)
+    kept = method.kept
+    trained = kept.parameters or kept.numbers if kept else method.trainable_parameters(facts)
+    by_data = trained is None and method.looks_first
     return OnModel(
         model=facts.name,
         parameters=facts.shapes.parameters,
-        unfit=unfit,
+        unfit=None,
+        caution=method.caution(facts),
+        quantization=facts.quantization,
+        lacking=lacking(facts),
         trained=trained,
-        attached=_attached(method, facts) if attach and not unfit and not by_data else None,
+        attached=_attached(method, facts) if attach and not by_data else None,
         by_data=by_data,
-        virtual_tokens=0 if unfit else method.virtual_tokens,
-        sizes=None if unfit or method.size is None else _sizes(method, facts),
+        virtual_tokens=method.virtual_tokens,
+        sizes=None if kept or method.size is None else _sizes(method, facts),
     )
 
 
@@ -158,9 +187,19 @@ def _attached(method: Method, facts: ModelFacts) -> int:
     from peftbench.methods._attach import attached
     from peftbench.models._load import load
 
-    base = load(ModelRef(name=facts.name, revision=facts.revision), facts, torch.device("cpu"))
-    with attached(method, base) as adapter:
-        return adapter.parameters
+    ref = ModelRef(name=facts.name, revision=facts.revision, quantization=facts.quantization)
+    with attached(method, load(ref, facts, torch.device("cpu"))) as adapter:
+        return adapter.size.parameters or 0
+
+
+def _earlier(method: Method) -> Earlier | None:
+    if method.kept is None:
+        return None
+    from peftbench.methods._trained import Trained
+
+    model, revision = method.trained_on if isinstance(method, Trained) else (None, None)
+    numbers = method.kept.parameters or method.kept.numbers or 0
+    return Earlier(parameters=numbers, bytes=method.kept.bytes, model=model, revision=revision)
 
 
 def _probed(member: Member, variant: str | None) -> Probed | None:

@@ -6,7 +6,7 @@ What cannot be run is set aside with its reason instead of failing later.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from peftbench.errors import DataProblem, InvalidSpec, UnknownName
 from peftbench.methods._method import Method, build
 from peftbench.methods._variants import called, named, names
 from peftbench.models._facts import ModelFacts, find
-from peftbench.models._quantization import obstacle
+from peftbench.models._quantization import fitted, lacking
 from peftbench.spec import Entry, EvalSpec, MethodRef, ModelRef, Resources, RowsSpec, RunSpec, Suite, TaskRef, TrainSpec
 from peftbench.tasks._task import Split, Task, items
 
@@ -227,11 +227,12 @@ def _settings(
         # References that do not train are asked in the same precision as what they are compared with.
         evaluate = evaluate.updated({"precision": train.precision}, "training's own")
     assert isinstance(model.ref, ModelRef)
-    facts, packed = _packed(model.ref, model.value, method.value)
+    facts, misfit = fitted(method.value, model.ref.quantization, model.value)
+    misfit = misfit or lacking(facts) or method.value.unfit(facts)
     # What is packed cannot be added to.
     merged = (method.value.merges and facts.quantization is None and evaluate.merged is not False) or None
     evaluate = evaluate.updated({"merged": merged}, "what the method allows")
-    reason = task.absent or packed or method.value.unfit(facts) or _no_room(method.value, train, evaluate, context)
+    reason = task.absent or misfit or _no_room(method.value, train, evaluate, context)
     if method.value.trains and not method.value.causal and not train.allow_not_causal:
         reason = reason or "not causal: its answers know tokens to come (train.allow_not_causal=true trains it anyhow)"
     if evaluate.split == "validation" and not (_learns(method.value) and train.validation_share):
@@ -249,19 +250,6 @@ def _cautions(model: _Resolved, method: _Resolved) -> list[str]:
     assert isinstance(method.value, Method)
     said = method.value.caution(model.value)
     return [] if said is None else [f"{method.ref.name}: {said}."]
-
-
-def _packed(ref: ModelRef, facts: ModelFacts, method: Method) -> tuple[ModelFacts, str | None]:
-    """A model in the quantisation of a run, and why the method or this machine cannot have it like that."""
-    asked, own = ref.quantization, method.quantization
-    if asked and own and asked != own:
-        return facts, f"its base is in {own}, and this model is asked for in {asked}"
-    quantization = own or asked
-    if quantization is None:
-        return facts, None
-    if not method.quantised_base:
-        return facts, f"it needs the weights of its base unpacked, and in {quantization} they are packed"
-    return replace(facts, quantization=quantization), obstacle(quantization, facts)
 
 
 def _no_room(method: Method, train: TrainSpec, evaluate: EvalSpec, context: int) -> str | None:

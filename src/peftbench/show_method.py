@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from peftbench.method_card import Hyperparameter, MethodCard, OnModel, Sizes, VariantCard
+from peftbench.method_card import Earlier, Hyperparameter, MethodCard, OnModel, Sizes, VariantCard
 from peftbench.methods._probed import CAPABILITIES, Capability
-from peftbench.report._format import ABSENT, line, listed, plain, plural, share_of, whole
+from peftbench.report._format import ABSENT, line, listed, plain, plural, share_of, size, whole
 from peftbench.show_card import pairs, section
 
 _MARKS = {True: ("yes", "green"), False: ("no", "red"), None: (ABSENT, "dim")}
@@ -30,8 +30,9 @@ def method_view(card: MethodCard) -> RenderableType:
         parts += section("Variants", _variants(card.variants))
     if card.on_model is not None:
         parts += section(f"On {line(card.on_model.model)}", pairs(_on_model(card, card.on_model)))
-    parts += section("What it can do", *_capabilities(card))
-    if card.on_model is None:
+    if card.earlier is None:
+        parts += section("What it can do", *_capabilities(card))
+    if card.on_model is None and card.earlier is None:
         parts += [Text(""), _note("What it trains of a model, and which sizes there are: --model MODEL")]
     return Group(*parts)
 
@@ -51,16 +52,27 @@ def _title(card: MethodCard) -> str:
 def _facts(card: MethodCard) -> dict[str, str]:
     of = f", a variant of {card.variant_of}" if card.variant_of else ""
     said = card.paper
+    unsaid = "" if card.earlier else "not said"
     facts = {
         "method": f"{card.name}, version {card.version}{of}",
-        "family": ": ".join(filter(None, (card.family or "not said", card.family_means))),
+        "family": ": ".join(filter(None, (card.family or unsaid, card.family_means))),
         "paper": said.short if said else "",
         "": (said.link or "") if said else "",
         "learning rate": f"{card.learning_rate:g}" if card.trains else "",
         "size": f"{card.size} says how much is trained" if card.size else "",
+        **_earlier(card.earlier),
         "plugin": card.plugin or "",
     }
     return {name: line(text) for name, text in facts.items() if text}
+
+
+def _earlier(kept: Earlier | None) -> dict[str, str]:
+    """How much was trained before, and on what."""
+    if kept is None:
+        return {}
+    on = ", ".join(filter(None, (kept.model, f"revision {kept.revision}" if kept.revision else "")))
+    how_much = f"{whole(kept.parameters)} numbers" + (f", {size(kept.bytes)}" if kept.bytes is not None else "")
+    return {"adapter": how_much, "trained on": on or "not said"}
 
 
 def _paragraphs(text: str) -> list[RenderableType]:
@@ -122,6 +134,12 @@ def _on_model(card: MethodCard, on: OnModel) -> dict[str, str]:
     facts = {"parameters": whole(on.parameters)}
     if on.unfit is not None:
         return {**facts, "it does not fit": line(on.unfit)}
+    if on.quantization is not None:
+        facts["its base"] = f"packed into {on.quantization}"
+    if on.lacking is not None:
+        facts["not here"] = line(on.lacking)
+    if on.caution is not None:
+        facts["beware"] = line(on.caution)
     formula = "not known by a formula: --attach counts them" if on.attached is None else "no formula"
     formula = "what the training examples decide: the record of a run says how much" if on.by_data else formula
     of_base = share_of(on.trained, on.parameters)

@@ -13,15 +13,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peftbench import registry
 from peftbench.cost.flops import forward_flops
 from peftbench.errors import MethodProblem, PeftbenchError
+from peftbench.method_card import method_card
 from peftbench.methods._attach import Original, attached, checksum, differing, is_packed
+from peftbench.methods._method import Base
 from peftbench.methods._variants import variants
 from peftbench.methods.ln_tuning import LnTuning
 from peftbench.methods.lora import Lora
+from peftbench.methods.qlora import QLora
 from peftbench.methods.zero_shot import ZeroShot
 from peftbench.models._batch import pad
 from peftbench.models._facts import find
@@ -140,6 +144,22 @@ def test_counts_are_those_of_the_model(make: str, folders: dict[str, Path]) -> N
     with attached(Lora(), base) as one, attached(Lora(), plain) as other:
         assert one.parameters == other.parameters
         assert forward_flops(one.module, 40, base.device) == forward_flops(other.module, 40, plain.device)
+
+
+def test_a_card_attaches_to_the_base_that_a_run_has(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    attach = QLora.attach
+
+    def looking(self: QLora, base: Base) -> nn.Module:
+        seen.append(any(map(is_packed, base.model.parameters())))
+        return attach(self, base)
+
+    monkeypatch.setattr(QLora, "attach", looking)
+    on = method_card("qlora", str(folders["llama"]), attach=True).on_model
+    assert on is not None
+    assert (on.quantization, on.lacking) == ("nf4", None)
+    assert on.attached == on.trained
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("make", MAKES)

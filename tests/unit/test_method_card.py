@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,13 +16,21 @@ from typer.testing import CliRunner
 
 from peftbench import registry
 from peftbench.cli import app
-from peftbench.errors import UnknownName, UsageError
+from peftbench.errors import MissingExtra, UnknownName, UsageError
 from peftbench.method_card import MethodCard, meaning, method_card
-from peftbench.methods._method import FAMILIES, Family
+from peftbench.methods._attach import attached
+from peftbench.methods._method import FAMILIES, Family, build
 from peftbench.methods._paper import paper
 from peftbench.methods._probed import CAPABILITIES, probed_methods
 from peftbench.methods._variants import named, names
+from peftbench.methods.lora import Lora
+from peftbench.models._facts import find
+from peftbench.plan import make_plan
 from peftbench.show_method import method_view
+from peftbench.spec import Resources
+from peftbench.suites._read import build_suite
+from peftbench.testing.models import load_here, save_tiny
+from peftbench.testing.quantised import PACKAGE
 
 # These follow no paper.
 WITHOUT_PAPER = {"full", "zero_shot", "head_only", "last_layers", "trainable_tokens"}
@@ -129,6 +139,75 @@ def test_a_model_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert card.on_model is not None
     assert card.on_model.trained is None
     assert "tiny is of another kind" in "\n".join(shown(card, 80))
+
+
+@pytest.mark.parametrize("model", ["tiny", "llama", "gpt2"])
+def test_card_and_plan_agree_on_what_fits(model: str, tmp_path: Path) -> None:
+    """On the embedded model; on one whose layers are all too narrow for blocks of 64; and on transposed ones."""
+    where = model if model == "tiny" else str(save_tiny(model, tmp_path / model))
+    methods = registry.shipped("methods")
+    suite = {"tasks": ["toy_mood"], "models": [where], "methods": methods, "seeds": [1]}
+    plan = make_plan(build_suite(suite, ["train.allow_not_causal=true"]), Resources())
+    reasons = {aside.method: aside.reason for aside in plan.set_aside if "leave no room" not in aside.reason}
+    cards = {name: method_card(name, where).on_model for name in methods}
+    assert {name: on.unfit or on.lacking for name, on in cards.items() if on and (on.unfit or on.lacking)} == reasons
+    assert (model == "llama") == ("blocks of 64" in reasons.get("qlora", ""))
+
+
+def test_what_packs_the_base_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained is known all the same; attached is what a run attaches, or nothing."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *of: None if name == PACKAGE else find_spec(name, *of)
+    )
+    card = method_card("qlora", "tiny")
+    on = card.on_model
+    assert on is not None
+    assert (on.unfit, on.quantization, on.trained) == (None, "nf4", 598_016)
+    lines = shown(card, 80)
+    assert any(line.split() == ["its", "base", "packed", "into", "nf4"] for line in lines)
+    assert "nf4 needs a package that is not installed" in "\n".join(lines)
+    refused = ran("qlora", "--model", "tiny", "--attach").exception
+    assert isinstance(refused, MissingExtra)
+    assert str(refused) == "This needs the package bitsandbytes. Install it with: pip install 'peftbench[bitsandbytes]'"
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """LoRA as it was trained somewhere on the embedded model."""
+    folder, base = tmp_path / "ad", load_here(find("tiny"))
+    folder.mkdir()
+    with attached(Lora(r=4), base) as lent:
+        Lora(r=4).save(lent.module, base, folder)
+    return folder
+
+
+def test_what_was_trained_before_is_shown_and_not_tried(adapter: Path) -> None:
+    stored = (adapter / "adapter_model.safetensors").stat().st_size
+    done = ran(str(adapter), "--model", "tiny", "--attach", "--json")
+    assert done.exit_code == 0, done.output
+    assert "Trying" not in done.stderr
+    card = json.loads(done.stdout)
+    assert card["earlier"] == {
+        "parameters": 14_336,
+        "bytes": stored,
+        "model": "tiny",
+        "revision": find("tiny").revision,
+    }
+    assert (card["size"], card["variants"], card["capabilities"]) == (None, [], [])
+    on = card["on_model"]
+    assert (on["trained"], on["attached"], on["sizes"], on["caution"]) == (14_336, 14_336, None, None)
+    text = " ".join(" ".join(shown(method_card(str(adapter)), 80)).split())
+    assert "adapter 14,336 numbers, " in text
+    assert f"trained on tiny, revision {find('tiny').revision}" in text
+    assert "What it can do" not in text
+
+
+def test_what_somebody_should_know_is_on_the_card(adapter: Path, tmp_path: Path) -> None:
+    card = method_card(str(adapter), str(save_tiny("llama", tmp_path / "other")))
+    assert card.on_model is not None
+    assert card.on_model.caution == "it was trained on tiny, which other may not be"
+    assert "it was trained on tiny, which other may not be" in "\n".join(shown(card, 80))
 
 
 def test_a_variant_has_a_card_of_its_own() -> None:
@@ -250,3 +329,10 @@ def test_what_is_promised_was_found(name: str) -> None:
     assert bool(found["merging"]) == cls.merges
     assert found["causal"] == cls.causal
     assert found["identity at start"] or not cls.identity_at_start
+    method = build(name, cls, named(name).settings)
+    packed = replace(find("tiny"), quantization=method.quantization or "nf4")
+    assert found["quantised base"] == (method.quantised_base and method.unfit(packed) is None), "tried, not believed"
+
+
+def test_it_is_known_what_packed_the_weights() -> None:
+    assert "bitsandbytes" in probed_methods().libraries, "see scripts/write_capabilities.py"

@@ -78,13 +78,13 @@ def _show_card(card: Card, view: Callable[[Card], Any], as_json: bool) -> None:
 
 
 def _method_card(name: str, model: str | None, data_root: str | None, *, attach: bool) -> MethodCard:
-    """The card of a method; what one that is not of the package can do is tried now."""
+    """The card of a method; what one that is not of the package can do is tried now, unless it was trained before."""
     from peftbench.method_card import method_card
     from peftbench.methods._probed import libraries
     from peftbench.testing import try_capabilities
 
     card = method_card(name, model, data_root, attach=attach)
-    if card.capabilities:
+    if card.capabilities or card.earlier:
         return card
     typer.echo(f"Trying what {name} can do, on tiny models: this takes seconds.", err=True)
     return card.model_copy(update={"capabilities": try_capabilities(name), "libraries": libraries()})

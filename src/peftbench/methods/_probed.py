@@ -5,9 +5,10 @@ So a card needs no torch. `scripts/write_capabilities.py` writes the file, and a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from pydantic import JsonValue
@@ -58,8 +59,12 @@ class ProbedMethods(Value):
 
 
 def libraries() -> dict[str, str]:
-    """The versions on which it depends what is found."""
-    return {name: version(name) for name in ("torch", "transformers", "peft")}
+    """The versions on which it depends what is found, of what is installed."""
+    found: dict[str, str] = {}
+    for name in ("torch", "transformers", "peft", "bitsandbytes"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def probed_methods() -> ProbedMethods:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
 
 from peftbench.errors import MissingExtra
 from peftbench.models._facts import ModelFacts
@@ -33,14 +35,41 @@ def unpackable(quantization: Quantization, shapes: Shapes) -> list[str]:
     return [name for name, (inputs, _) in shapes.linear.items() if inputs % _BLOCK]
 
 
+class Wish(Protocol):
+    """What a method says of packed weights: whether it works on them, and the packing that its base always has."""
+
+    @property
+    def quantised_base(self) -> bool: ...
+    @property
+    def quantization(self) -> Quantization | None: ...
+
+
+def fitted(method: Wish, asked: Quantization | None, facts: ModelFacts) -> tuple[ModelFacts, str | None]:
+    """A model packed as a method or whoever asks wants it, and why that cannot be, whatever is installed, or None."""
+    own = method.quantization
+    if asked and own and asked != own:
+        return facts, f"its base is in {own}, and this model is asked for in {asked}"
+    quantization = own or asked
+    if quantization is None:
+        return facts, None
+    if not method.quantised_base:
+        return facts, f"it needs the weights of its base unpacked, and in {quantization} they are packed"
+    return replace(facts, quantization=quantization), obstacle(quantization, facts)
+
+
 def obstacle(quantization: Quantization, facts: ModelFacts) -> str | None:
-    """Why a model cannot be packed like that here, or None."""
+    """Why a model cannot be packed like that, whatever is installed, or None."""
     if quantization == "int8" and facts.model_type in _TRANSPOSED:
         return f"int8 does not take the transposed layers of {facts.model_type}"
     if set(unpackable(quantization, facts.shapes)) == set(facts.shapes.linear):
         return f"{quantization} packs blocks of {_BLOCK} inputs, and no layer has a whole number of them"
-    lacking = missing(quantization)
-    return None if lacking is None else f"{quantization} needs a package that is not installed. {lacking.fix}"
+    return None
+
+
+def lacking(facts: ModelFacts) -> str | None:
+    """Why a model cannot be had like that on this machine, with the fix, or None."""
+    absent = None if facts.quantization is None else missing(facts.quantization)
+    return None if absent is None else f"{facts.quantization} needs a package that is not installed. {absent.fix}"
 
 
 def missing(quantization: Quantization) -> MissingExtra | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from peftbench import registry
 from peftbench.methods._attach import attached
 from peftbench.methods._method import Method
 from peftbench.methods._probed import CAPABILITIES, Capability
@@ -37,13 +38,14 @@ _SMALL = 5e-5
 
 @dataclass(frozen=True)
 class Attempt:
-    """How something is tried: the fault, or None where it works; on which model; and why it cannot be asked at all.
+    """How something is tried: the fault, or None where it works; on which models; and why it cannot be asked at all.
 
-    `of_model` says that it is asked whether the method fits that model; all else cannot be asked of one that does not.
+    `of_model` says that it is asked whether the method fits the first model; all else cannot be asked of one that does
+    not. Of the others those count that it fits.
     """
 
     fault: Callable[[Subject], str | None]
-    model: str = "llama"
+    models: tuple[str, ...] = ("llama",)
     beside: Callable[[Subject], str | None] = lambda subject: None
     of_model: bool = False
 
@@ -61,9 +63,12 @@ def examine_capabilities(method: str | type[Method]) -> tuple[Capability, ...]:
         fresh = stack.enter_context(FreshProcess())
         subjects = {
             model: _subject(named, model, scratch, fresh, stack)
-            for model in sorted({a.model for a in ATTEMPTS.values()})
+            for model in sorted({model for attempt in ATTEMPTS.values() for model in attempt.models})
         }
-        return tuple(_found(name, ATTEMPTS[name], subjects[ATTEMPTS[name].model], named.file) for name in CAPABILITIES)
+        tried = {name: [subjects[model] for model in ATTEMPTS[name].models] for name in CAPABILITIES}
+        # What is found of a member of the package is kept, and its lines would soon be others.
+        file = None if named.load in registry.shipped("methods") else named.file
+        return tuple(_found(name, ATTEMPTS[name], on, file) for name, on in tried.items())
 
 
 def _subject(named: Named, model: str, scratch: Path, fresh: FreshProcess, stack: contextlib.ExitStack) -> Subject:
@@ -72,7 +77,8 @@ def _subject(named: Named, model: str, scratch: Path, fresh: FreshProcess, stack
     return Subject(named, facts, rate, scratch, fresh, base.process_settings(), stack)
 
 
-def _found(name: str, attempt: Attempt, subject: Subject, file: str | None) -> Capability:
+def _found(name: str, attempt: Attempt, subjects: Sequence[Subject], file: str | None) -> Capability:
+    subject, *others = subjects
     try:
         unfit = subject.method.unfit(subject.facts)
         if unfit is not None:
@@ -80,7 +86,8 @@ def _found(name: str, attempt: Attempt, subject: Subject, file: str | None) -> C
         aside = attempt.beside(subject)
         if aside is not None:
             return Capability(name=name, holds=None, detail=aside)
-        fault = attempt.fault(subject)
+        fitting = [subject, *(other for other in others if other.method.unfit(other.facts) is None)]
+        fault = next(filter(None, map(attempt.fault, fitting)), None)
     except Exception as error:  # noqa: BLE001 - the code under test is anybody's, and a fault of it is the finding
         fault = explained(error, file)
     return Capability(name=name, holds=fault is None, detail=fault or "")
@@ -106,12 +113,21 @@ def _merging(subject: Subject) -> str | None:
     return keeping.merges(subject) if subject.method.merges else "It does not offer it."
 
 
-def _packed_base(subject: Subject) -> str | None:
-    """What the method says: what packs is not installed everywhere, and where it is the contract holds it to this."""
-    return quantised.refusal(subject)
+def _nothing_packs(subject: Subject) -> str | None:
+    """What packs is not installed everywhere: without it there is the method's own word, which nobody has tried."""
+    if quantised.installed():
+        return None
+    return quantised.refusal(subject) or f"Promised, and held to it where {quantised.PACKAGE} is installed."
 
 
 # ---- what the contract does not ask --------------------------------------------------------------------------------
+
+
+def packed_base(subject: Subject) -> str | None:
+    """The fault on packed weights, promised or not; or why the method itself says that it does not take them."""
+    facts = replace(subject.facts, quantization=subject.method.quantization or "nf4")
+    unfit = subject.method.unfit(facts)
+    return f"{unfit}." if unfit is not None else quantised.works(subject)
 
 
 def packing(subject: Subject) -> str | None:
@@ -208,8 +224,9 @@ ATTEMPTS: Mapping[str, Attempt] = {
     "cache": Attempt(answers.cache),
     "merging": Attempt(_merging, beside=_without_adapter),
     "grouped queries": Attempt(learning.trains, beside=_untrained, of_model=True),
-    "transposed layers": Attempt(learning.trains, "gpt2", beside=_untrained, of_model=True),
-    "quantised base": Attempt(_packed_base),
+    "transposed layers": Attempt(learning.trains, ("gpt2",), beside=_untrained, of_model=True),
+    # With biases too: what adds in place to the answer of a layer does so where there are none.
+    "quantised base": Attempt(packed_base, ("llama", "gpt_neox"), beside=_nothing_packs),
     "16-bit base": Attempt(sixteen_bits, beside=_untrained),
     "gradient checkpointing": Attempt(checkpointed, beside=_untrained),
 }

@@ -46,7 +46,8 @@ def works(subject: Subject, quantization: Quantization = "nf4") -> str | None:
     Tried on a tiny model of the subject's family that is wide enough to be packed.
     """
     wanted = subject.method.quantization or quantization
-    facts = find(str(save_tiny(subject.facts.model_type, subject.scratch / f"packed-{wanted}", in_blocks=True)))
+    make = subject.facts.model_type
+    facts = find(str(save_tiny(make, subject.scratch / f"packed-{make}-{wanted}", in_blocks=True)))
     try:
         packed = _computed(subject, _base(facts, wanted))
         plain = _computed(subject, unpacked(_base(facts, wanted), load_here(facts)))
