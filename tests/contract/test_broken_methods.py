@@ -155,6 +155,8 @@ def test_in_a_suite_each_is_one_recorded_failure_with_its_line(tmp_path: Path) -
     assert records.pop("lora").failure is None
     assert {name: record.failure.phase for name, record in records.items() if record.failure} == phases
     messages = {name: record.failure.message for name, record in records.items() if record.failure}
+    assert messages["no_gradient"].startswith("no_gradient.py, line 15: element 0 of tensors does not require grad")
+    assert messages["unfrozen"].startswith("unfrozen.py, line 15: Mine leaves ")
     assert messages["wrong_shape"].startswith("wrong_shape.py, line 22: The size of tensor a")
     assert messages["cannot_save"].startswith("cannot_save.py, line 28: ")
     (tmp_path / "no_import.py").write_text(broken("no_import"))

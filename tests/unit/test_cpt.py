@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftbench import registry
+from peftbench.cost.flops import forward_flops
 from peftbench.errors import MethodProblem
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
@@ -92,6 +93,13 @@ def test_answers_stay_and_questions_stay_near(base: LoadedModel) -> None:
     assert float(moved[answers].max()) == 0
     radius = 0.2 * (base.facts.hidden_size / 2048) ** 0.5
     assert 0 < float(moved[~answers].max()) <= radius * (1 + 1e-5)
+
+
+def test_counting_a_pass_leaves_the_prompt_as_it_is(base: LoadedModel) -> None:
+    with attached(Cpt(num_virtual_tokens=10), base) as adapter:
+        before = adapter.state()
+        assert forward_flops(adapter.module, 8, base.device) > 0
+        assert all(torch.equal(value, before[name]) for name, value in adapter.state().items())
 
 
 def test_a_configuration_of_the_library_keeps_its_prompt(base: LoadedModel, tmp_path: Path) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from peftbench.catalogue import catalogue
-from peftbench.errors import MethodProblem, UnknownName
-from peftbench.methods._variants import named, names, variants
+from peftbench.errors import InvalidSpec, MethodProblem, UnknownName
+from peftbench.methods._variants import called, named, names, variants
 from peftbench.plan import make_plan
 from peftbench.report.tables import markdown
 from peftbench.scoring.aggregate import scores
 from peftbench.scoring.variants import variants as variants_of
 from peftbench.spec import NOT_CAUSAL_NOTE, Resources
 from peftbench.suites._read import build_suite
+from peftbench.testing import check_method
 from unit.samples import record, run_spec
 
 ONE = {"tasks": ["toy_mood"], "models": ["tiny"]}
@@ -124,3 +126,62 @@ def test_a_method_that_is_not_causal_is_trained_only_when_forced_and_marked() ->
     table = markdown(scores(records), {})
     assert NOT_CAUSAL_NOTE in table
     assert NOT_CAUSAL_NOTE not in markdown(scores(records[1:]), {})
+
+
+def test_what_is_set_aside_is_called_by_its_name() -> None:
+    suite = build_suite({**ONE, "models": [{"use": "tiny", "quantization": "nf4"}], "methods": ["lora", "olora"]})
+    plan = make_plan(suite, Resources())
+    assert [item.method for item in plan.set_aside] == ["lora", "olora"]
+    wrapped = [{"use": "ts_peft", "over": "lora"}, {"use": "ts_peft", "over": "ia3"}]
+    plan = make_plan(build_suite({**ONE, "methods": wrapped}), Resources())
+    assert [called(run.spec.method) for run in plan.runs] == ["ts_peft over lora", "ts_peft over ia3"]
+
+
+def test_what_a_folder_asks_for_and_is_not_known_is_told(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "rr": 4}))
+    with pytest.raises(UnknownName, match="Unknown setting 'rr'"):
+        named(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "HUH"}))
+    with pytest.raises(UnknownName, match="Unknown peft_type 'HUH'"):
+        named(str(tmp_path))
+
+
+def test_settings_in_a_list_with_commas_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="has settings, and is no list") as caught:
+        build_suite({**ONE, "methods": ["lora"]}, ["methods=ia3,{use: lora, r: 4}"])
+    assert caught.value.fix == "Write it as one: '[ia3,{use: lora, r: 4}]'"
+
+
+METHOD = """
+from dataclasses import dataclass
+from peftbench.methods._method import Method
+
+@dataclass(frozen=True)
+class Mine(Method):
+    {}
+
+    def attach(self, base):
+        {}
+
+METHOD = Mine
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "attach", "message"),
+    [
+        ("start: float", "return base.model", "the hyperparameter start has no default"),
+        ("start: float = 1.0", "return None", "`attach` of Mine returned NoneType, which is no module"),
+        ("family = 'nonsense'", "return base.model", "The family 'nonsense' is none of additive, prompt"),
+        ("size = 'rank'", "return base.model", "Its size is 'rank', and it has no hyperparameter of that name"),
+        (
+            "trainable_parameters = lambda self, facts: 32.0",
+            "base.model.lm_head.requires_grad_(True)\n        return base.model\n    changes = lambda *_: ['lm_head.weight']",
+            "Its formula says 32.0, which is no whole number",
+        ),
+    ],
+)
+def test_what_a_file_says_wrongly_is_found(line: str, attach: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(METHOD.replace("{}", line, 1).replace("{}", attach, 1))
+    told = [f"{check.detail} {check.fix}" for check in check_method(str(tmp_path / "mine.py")) if not check.passed]
+    assert any(message in one for one in told), told
