@@ -158,6 +158,13 @@ class Method(ABC):
         del facts
         return None
 
+    def unsound(self) -> str | None:
+        """What is wrong with the settings whatever the model, or None. Asked when the method is built.
+
+        For what is to hold in subclasses that have a `__post_init__` of their own.
+        """
+        return None
+
     def caution(self, facts: Facts) -> str | None:
         """What somebody should know who plans to use this method on a model, although it can be used; or None."""
         del facts
@@ -315,7 +322,7 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
 
     Raises:
         UnknownName: the method has no such hyperparameter.
-        MethodProblem: a value is of the wrong kind, or `cls` is not a method.
+        MethodProblem: a value is of the wrong kind or cannot be, or `cls` is not a method.
     """
     if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
         raise MethodProblem(
@@ -344,4 +351,6 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
         ) from None
     except (TypeError, ValueError) as error:
         raise MethodProblem(f"Method {name} cannot be built: {error}.", "Does it define `attach`?") from error
+    if wrong := method.unsound():
+        raise MethodProblem(f"Method {name}: {wrong}.", f"See: peftbench show method {name}")
     return method
