@@ -302,6 +302,7 @@ SAID = {
     "weight_decay": 0.01,
     "lr_scheduler_type": "cosine",
     "warmup_ratio": 0.1,
+    "checkpoint": "last",
 }
 
 
@@ -311,6 +312,15 @@ def test_what_a_suite_says_wins_over_the_folder(tmp_path: Path) -> None:
     assert spec.train is not None
     assert (spec.train.max_steps, spec.train.learning_rate, spec.train.weight_decay) == (7, 0.25, 0.01)
     assert spec.method.settings["r"] == 3
+
+
+def test_what_runs_have_in_common_does_not_change_how_it_was_trained_there(tmp_path: Path) -> None:
+    folder = settings_folder(tmp_path / "mine", LORA, PARAMS)
+    common = {"warmup_ratio": 0.03, "checkpoint": "best", "lr_scheduler_type": "linear", "num_train_epochs": 1}
+    suite = {"tasks": ["toy_mood"], "models": ["tiny"], "methods": [str(folder)], "train": common}
+    (run,) = make_plan(build_suite(suite), Resources()).runs
+    assert run.spec.train is not None
+    assert run.spec.train.model_dump(include={*SAID}) == SAID
 
 
 def test_no_schedule_is_a_constant_rate(tmp_path: Path) -> None:
