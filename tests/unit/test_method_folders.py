@@ -113,10 +113,26 @@ def test_one_module_whatever_name_it_is_imported_by() -> None:
     assert layer.LowShiftLayer is cls.registration.model.tuner_layer_cls
 
 
-def test_the_hash_of_its_python_is_its_identity(copied: Callable[[str], Path]) -> None:
+def test_half_a_registration_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A type and two entries are made, and the third cannot be."""
+    method = loaded(FOLDERS / "low_shift")
+    before = known()
+    with monkeypatch.context() as lacking:
+        lacking.delattr(peft.mapping, "PEFT_TYPE_TO_PREFIX_MAPPING")
+        with pytest.raises(AttributeError), method.in_use():
+            pass
+    assert known() == before
+    with method.in_use():
+        assert "LOW_SHIFT" in PeftType.__members__
+    assert known() == before
+
+
+def test_the_hash_of_its_files_is_its_identity(copied: Callable[[str], Path]) -> None:
     folder = copied("low_shift")
     first = registry.load("methods", str(folder))
-    (folder / "README.md").write_text("words")
+    for name in (".hidden/note.txt", "__pycache__/layer.pyc", "results/runs/one/record.json", "inner/__pycache__/x"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("words")
     assert registry.load("methods", str(folder)).plugin == first.plugin
     layer = (folder / "layer.py").read_text()
     (folder / "layer.py").write_text(layer + "\n\nMORE = 1\n")
@@ -124,6 +140,13 @@ def test_the_hash_of_its_python_is_its_identity(copied: Callable[[str], Path]) -
     assert second.plugin != first.plugin
     assert second.value is not first.value
     assert (second.name, second.file) == ("low_shift", str(folder))
+    for name in ("table.json", "data/scales.safetensors", "inner/more.py"):
+        before = registry.load("methods", str(folder)).plugin
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("1")
+        with_one = registry.load("methods", str(folder)).plugin
+        (folder / name).write_text("2")
+        assert len({before, with_one, registry.load("methods", str(folder)).plugin}) == 3, name
 
 
 def test_a_bare_name_is_no_folder(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:

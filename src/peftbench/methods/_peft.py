@@ -191,9 +191,8 @@ class TargetedPeftMethod(PeftMethod):
         """The weights and biases of the targeted layers."""
         if not self.merges:
             return ()
-        wanted = set(modules_of(base.model, self.target_names(base.facts)))
-        inside = {value for layer in wanted for value in layer.parameters()}
-        return [name for name, value in base.model.named_parameters() if value in inside]
+        targeted = modules_of(base.model, self.target_names(base.facts))
+        return names_of(base.model, (value for layer in targeted for value in layer.parameters()))
 
     def merge(self, module: nn.Module, base: Base) -> nn.Module:
         """The base with the adapter folded into it by the library."""
@@ -327,6 +326,12 @@ def modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
         for path, module in model.named_modules()
         if path in ends or path.endswith(tuple(f".{end}" for end in ends))
     ]
+
+
+def names_of(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[str]:
+    """The names of some of a model's parameters, each once, in the order of the model."""
+    wanted = set(parameters)
+    return [name for name, value in model.named_parameters() if value in wanted]
 
 
 def _order_sets(config: Any) -> None:

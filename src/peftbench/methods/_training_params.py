@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftbench.errors import InvalidSpec
-from peftbench.methods._folder import read_json
+from peftbench.methods._adapter_files import read_json
 
 FILE = "training_params.json"
 _SAME: Mapping[str, str] = {
