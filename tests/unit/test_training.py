@@ -123,7 +123,7 @@ def test_no_step_at_all_is_told(base: LoadedModel, examples: list[Encoded], tmp_
     spec = TrainSpec(learning_rate=1e-2, max_steps=1)
     with attached(Lora(), base) as adapter, pytest.raises(DataProblem, match="No example that was drawn") as caught:
         fit(adapter, TrainingData(examples, examples, []), spec, 1, how(tmp_path))
-    assert "train.max_steps=1" in caught.value.fix
+    assert "train.max_length=2048" in caught.value.fix
 
 
 def test_divergence_is_an_error(base: LoadedModel, examples: list[Encoded], tmp_path: Path) -> None:

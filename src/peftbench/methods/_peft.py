@@ -125,7 +125,7 @@ class TargetedPeftMethod(PeftMethod):
 
     def _missing(self, name: str, facts: Facts) -> str | None:
         """A sentence on a name that no layer for this method ends with, as far as names tell; or None."""
-        ends = {end for role, layers in facts.roles.items() if role != "norm" or self.norms for end in layers}
+        ends = {end for role, names in facts.roles.items() if role != "norm" or self.norms for end in names}
         known = {end.rpartition(".")[2] for end in ends} | _NO_ROLE | (_INNER_NORMS if self.norms else set())
         *path, last = name.split(".")
         if last in known and not any(part.isdecimal() and 0 < facts.shapes.layers <= int(part) for part in path):

@@ -66,10 +66,10 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     """
     total = len(data.steps)
     if not total:
-        # Others fit, or the run would not have come so far; few steps may have drawn none of them.
+        # Others may fit: less than an epoch draws some of the examples.
         raise DataProblem(
             "No example that was drawn for a step fits, not even with its body cut away.",
-            f"Raise train.max_length={spec.max_length} or train.max_steps={spec.max_steps}, or take a longer context.",
+            f"Raise train.max_length={spec.max_length}, or train more steps (train.max_steps, train.num_train_epochs).",
         )
     stepper = optimizer(adapter, spec)
     factor = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: learning_rate_factor(step, total, spec))
