@@ -346,6 +346,22 @@ def test_what_runs_have_in_common_does_not_change_how_it_was_trained_there(tmp_p
     assert run.spec.train.model_dump(include={*SAID}) == SAID
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"peft_type": "OFT", "r": 8, "oft_block_size": 0, "target_modules": ["q_proj", "v_proj"]},
+        {"peft_type": "BOFT", "boft_block_size": 0, "boft_block_num": 4, "target_modules": ["q_proj", "v_proj"]},
+    ],
+    ids=lambda config: str(config["peft_type"]),
+)
+def test_blocks_may_be_said_by_their_number(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = settings_folder(tmp_path / "mine", config)
+    spec, _ = planned(folder)
+    assert spec.method.settings.items() >= {key: value for key, value in config.items() if key != "peft_type"}.items()
+    with attached(loaded(folder), tiny("llama", tmp_path / "llama")) as adapter:
+        assert adapter.parameters > 0
+
+
 def test_no_schedule_is_a_constant_rate(tmp_path: Path) -> None:
     spec, _ = planned(settings_folder(tmp_path / "mine", LORA, {"lr_scheduler": None}))
     assert spec.train is not None
