@@ -11,20 +11,11 @@ from peftbench.methods._method import FAMILIES, build
 from peftbench.methods._paper import Paper
 from peftbench.methods._probed import CAPABILITIES
 from peftbench.methods._variants import named, names
-from peftbench.models._facts import ModelFacts
-from peftbench.models._shapes import shapes
 from peftbench.report._format import listed, share_of, whole
+from peftbench.testing.shapes import llama_3_8b
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "methods.md"
 
-LLAMA_3_8B = {
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
 _MARKS = {True: "✓", False: "✗", None: " "}
 _HEAD = """# Methods
 
@@ -32,11 +23,6 @@ Written by `scripts/write_methods.py` from the cards of the methods (`peftbench 
 of the defaults on a model of the shape of Llama-3-8B, {parameters} parameters, by closed formulas. What a method can do
 was found by trying, on tiny models with {libraries}.
 """
-
-
-def facts() -> ModelFacts:
-    """The shape of Llama-3-8B, without weights."""
-    return ModelFacts("Llama-3-8B", "0", "llama", 8192, shapes("llama", LLAMA_3_8B.get), None, None)
 
 
 def cards() -> list[MethodCard]:
@@ -48,7 +34,7 @@ def cards() -> list[MethodCard]:
 def _on_llama(name: str) -> MethodCard:
     found = named(name)
     method = build(found.member.name, found.member.value, found.settings)
-    return method_card(name).model_copy(update={"on_model": on_model(method, facts())})
+    return method_card(name).model_copy(update={"on_model": on_model(method, llama_3_8b())})
 
 
 def page() -> str:
@@ -56,7 +42,7 @@ def page() -> str:
     every = cards()
     libraries = listed([f"{name} {version}" for name, version in every[0].libraries.items()])
     parts = [
-        _HEAD.format(parameters=whole(facts().shapes.parameters), libraries=libraries),
+        _HEAD.format(parameters=whole(llama_3_8b().shapes.parameters), libraries=libraries),
         "\n".join(_families(every)),
         "\n".join(_table(every)),
         "\n".join(_capabilities(every)),

@@ -519,7 +519,7 @@ for name in "cli plan spec record store registry verbs catalogue show card show_
     importlib.import_module(f"peftbench.{name}")
 for name in ("suites._read", "tasks._yaml", "fetch.packages"):
     importlib.import_module(f"peftbench.{name}")
-for name in "_folder _configured _settings _trained _training_params _tuner".split():
+for name in "_folder _adapter_files _configured _settings _trained _training_params _tuner".split():
     importlib.import_module(f"peftbench.methods.{name}")
 for package in (peftbench.report, peftbench.scoring, peftbench.metrics):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

@@ -14,13 +14,14 @@ from pydantic import Field
 
 from peftbench import registry
 from peftbench.errors import DataProblem, MissingExtra
-from peftbench.models._chat import Chat, Message
+from peftbench.models._chat import Chat
 from peftbench.models._facts import find
 from peftbench.models._tokenizer import chat_of
 from peftbench.near_duplicates import JACCARD, WORDS, closest_before
 from peftbench.registry import Member
 from peftbench.spec import Value
-from peftbench.tasks._task import Example, Item, PlacedRow, Row, Source, Split, Task, items, sample
+from peftbench.tasks._task import Item, PlacedRow, Row, Source, Split, Task, items, sample
+from peftbench.training.questions import message_of
 
 SPLITS: tuple[Split, Split] = ("train", "test")
 # Answers are classes when there are at most so many, and twice as many questions.
@@ -197,16 +198,12 @@ def _specimens(task: Task, chat: Chat | None, named: str) -> tuple[Specimen, ...
     return tuple(
         Specimen(
             place=row.place,
-            prompt=_text(item) if chat is None else chat.prompt(_message(item.example)),
+            prompt=_text(item) if chat is None else chat.prompt(message_of(item.example)),
             answer=item.example.target,
         )
         for number, row in enumerate(rows)
         for item in items(task, [(number, row)], "train")
     )
-
-
-def _message(example: Example) -> Message:
-    return Message(example.instruction, example.body, example.question, example.cut_from)
 
 
 def _over_rows(task: Task, rows: Mapping[Split, Sequence[Row]], chat: Chat | None) -> dict[str, object]:
@@ -253,7 +250,7 @@ def _characters(asked: Sequence[Item]) -> Lengths | None:
 def _tokens(asked: Sequence[Item], chat: Chat) -> Lengths | None:
     """In tokens as a run has them before anything is cut: template and end token included. Over a sample of many."""
     chosen = (asked[place].example for place in sample(len(asked), _COUNTED))
-    encoded = (chat.encode(_message(example), example.target, room=_NO_LIMIT) for example in chosen)
+    encoded = (chat.encode(message_of(example), example.target, room=_NO_LIMIT) for example in chosen)
     return _lengths([(len(each.prompt), len(each.answer)) for each in encoded if each is not None])
 
 
@@ -274,7 +271,7 @@ def _percentiles(numbers: Sequence[int]) -> Percentiles:
 
 
 def _text(item: Item) -> str:
-    return _message(item.example).text
+    return message_of(item.example).text
 
 
 class _Pair(NamedTuple):

@@ -15,6 +15,7 @@ from peftbench.models._roles import ARCHITECTURES
 from peftbench.models._shapes import shapes
 from peftbench.shapes import Shapes
 from peftbench.testing.models import save_tiny
+from peftbench.testing.shapes import llama_3_8b
 
 # Switches and sizes that change what there is to count.
 OTHERWISE: list[tuple[str, dict[str, Any]]] = [
@@ -99,12 +100,4 @@ def test_other_settings_are_computed(model_type: str, changed: dict[str, Any]) -
 
 def test_llama_3_8b_has_the_published_number_of_parameters() -> None:
     """8,030,261,248 (PEFT-Bench v1, section 4)."""
-    sizes = {
-        "vocab_size": 128256,
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-    }
-    assert shapes("llama", sizes.get).parameters == 8_030_261_248
+    assert llama_3_8b().shapes.parameters == 8_030_261_248

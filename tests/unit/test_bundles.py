@@ -13,12 +13,11 @@ from peftbench import registry
 from peftbench.errors import InvalidSpec, UnknownName
 from peftbench.methods._attach import attached
 from peftbench.methods._method import Base, build
-from peftbench.models._facts import ModelFacts
-from peftbench.models._shapes import shapes
 from peftbench.plan import make_plan
 from peftbench.spec import PscpSpec, Resources, Suite
 from peftbench.suites._bundle import bundle_names
 from peftbench.suites._read import build_suite, read_suite, suite_names
+from peftbench.testing.shapes import LLAMA_3_8B, llama_3_8b
 
 ONE: dict[str, Any] = {"tasks": "toy_mood", "models": "tiny"}
 
@@ -41,23 +40,12 @@ RATES = {
 }
 
 
-LLAMA_3_8B = {
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
-
-
 @pytest.fixture(scope="module")
 def llama() -> Base:
     """The shape of Llama-3-8B, without weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(LlamaConfig(**LLAMA_3_8B)).requires_grad_(requires_grad=False)
-    facts = ModelFacts("llama-3-8b", "0", "llama", 8192, shapes("llama", LLAMA_3_8B.get), None, None)
-    return cast("Base", SimpleNamespace(model=model, facts=facts))
+    return cast("Base", SimpleNamespace(model=model, facts=llama_3_8b()))
 
 
 def planned(suite: Suite, method: str) -> Any:

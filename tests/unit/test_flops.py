@@ -20,6 +20,7 @@ from peftbench.models._batch import pad
 from peftbench.models._load import LoadedModel
 from peftbench.models._roles import ARCHITECTURES
 from peftbench.testing.models import tiny
+from peftbench.testing.shapes import LLAMA_3_8B
 
 CPU = torch.device("cpu")
 TOKENS = 40
@@ -126,10 +127,7 @@ def test_fused_attention_counts_like_plain_attention(base_of: Any, family: str) 
 
 def test_llama_3_8b() -> None:
     """The published setting: 7.822 TFLOP at 512 tokens; 8.38 in the paper, whose profiler counts norms wrongly."""
-    config = AutoConfig.for_model(
-        "llama", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=8, vocab_size=128256, max_position_embeddings=8192,
-    )  # fmt: skip
+    config = AutoConfig.for_model("llama", **LLAMA_3_8B, max_position_embeddings=8192)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     counted = forward_flops(model, 512, torch.device("meta"))

@@ -284,7 +284,7 @@ def test_only_lily_knows_tokens_to_come() -> None:
     [
         ("oft", {}, facts(inputs=37), "no block size divides the inputs"),
         ("osf", {"effective_rank": 8}, facts(), "leaves nothing to train in a target 8 wide"),
-        ("osf", {"trainable_rank": 2, "target_modules": ["x"]}, facts(), "give effective_rank instead"),
+        ("osf", {"trainable_rank": 2, "target_modules": ["layers.0.q_proj"]}, facts(), "give effective_rank instead"),
         ("poly", {"n_splits": 5}, facts(), "n_splits 5 does not divide a width of 8"),
         (
             "poly",

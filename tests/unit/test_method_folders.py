@@ -113,10 +113,26 @@ def test_one_module_whatever_name_it_is_imported_by() -> None:
     assert layer.LowShiftLayer is cls.registration.model.tuner_layer_cls
 
 
-def test_the_hash_of_its_python_is_its_identity(copied: Callable[[str], Path]) -> None:
+def test_half_a_registration_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A type and two entries are made, and the third cannot be."""
+    method = loaded(FOLDERS / "low_shift")
+    before = known()
+    with monkeypatch.context() as lacking:
+        lacking.delattr(peft.mapping, "PEFT_TYPE_TO_PREFIX_MAPPING")
+        with pytest.raises(AttributeError), method.in_use():
+            pass
+    assert known() == before
+    with method.in_use():
+        assert "LOW_SHIFT" in PeftType.__members__
+    assert known() == before
+
+
+def test_the_hash_of_its_files_is_its_identity(copied: Callable[[str], Path]) -> None:
     folder = copied("low_shift")
     first = registry.load("methods", str(folder))
-    (folder / "README.md").write_text("words")
+    for name in (".hidden/note.txt", "__pycache__/layer.pyc", "results/runs/one/record.json", "inner/__pycache__/x"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("words")
     assert registry.load("methods", str(folder)).plugin == first.plugin
     layer = (folder / "layer.py").read_text()
     (folder / "layer.py").write_text(layer + "\n\nMORE = 1\n")
@@ -124,6 +140,13 @@ def test_the_hash_of_its_python_is_its_identity(copied: Callable[[str], Path]) -
     assert second.plugin != first.plugin
     assert second.value is not first.value
     assert (second.name, second.file) == ("low_shift", str(folder))
+    for name in ("table.json", "data/scales.safetensors", "inner/more.py"):
+        before = registry.load("methods", str(folder)).plugin
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("1")
+        with_one = registry.load("methods", str(folder)).plugin
+        (folder / name).write_text("2")
+        assert len({before, with_one, registry.load("methods", str(folder)).plugin}) == 3, name
 
 
 def test_a_bare_name_is_no_folder(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,6 +325,7 @@ SAID = {
     "weight_decay": 0.01,
     "lr_scheduler_type": "cosine",
     "warmup_ratio": 0.1,
+    "checkpoint": "last",
 }
 
 
@@ -311,6 +335,31 @@ def test_what_a_suite_says_wins_over_the_folder(tmp_path: Path) -> None:
     assert spec.train is not None
     assert (spec.train.max_steps, spec.train.learning_rate, spec.train.weight_decay) == (7, 0.25, 0.01)
     assert spec.method.settings["r"] == 3
+
+
+def test_what_runs_have_in_common_does_not_change_how_it_was_trained_there(tmp_path: Path) -> None:
+    folder = settings_folder(tmp_path / "mine", LORA, PARAMS)
+    common = {"warmup_ratio": 0.03, "checkpoint": "best", "lr_scheduler_type": "linear", "num_train_epochs": 1}
+    suite = {"tasks": ["toy_mood"], "models": ["tiny"], "methods": [str(folder)], "train": common}
+    (run,) = make_plan(build_suite(suite), Resources()).runs
+    assert run.spec.train is not None
+    assert run.spec.train.model_dump(include={*SAID}) == SAID
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"peft_type": "OFT", "r": 8, "oft_block_size": 0, "target_modules": ["q_proj", "v_proj"]},
+        {"peft_type": "BOFT", "boft_block_size": 0, "boft_block_num": 4, "target_modules": ["q_proj", "v_proj"]},
+    ],
+    ids=lambda config: str(config["peft_type"]),
+)
+def test_blocks_may_be_said_by_their_number(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = settings_folder(tmp_path / "mine", config)
+    spec, _ = planned(folder)
+    assert spec.method.settings.items() >= {key: value for key, value in config.items() if key != "peft_type"}.items()
+    with attached(loaded(folder), tiny("llama", tmp_path / "llama")) as adapter:
+        assert adapter.parameters > 0
 
 
 def test_no_schedule_is_a_constant_rate(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ METHOD = Mine
         ("size = 'rank'", "return base.model", "Its size is 'rank', and it has no hyperparameter of that name"),
         (
             "trainable_parameters = lambda self, facts: 32.0",
-            "base.model.lm_head.requires_grad_(True)\n        return base.model\n    changes = lambda *_: ['lm_head.weight']",
+            "base.model.lm_head.requires_grad_(True)\n        return base.model\n    changes = lambda *_: ['lm_head.weight']",  # noqa: E501
             "Its formula says 32.0, which is no whole number",
         ),
     ],

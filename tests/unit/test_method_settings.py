@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -13,6 +13,7 @@ from peftbench import registry
 from peftbench.errors import MethodProblem, UnknownName
 from peftbench.methods._method import Base, Facts, Method, build
 from peftbench.methods._peft import layers
+from peftbench.models._facts import find
 from peftbench.models._roles import ARCHITECTURES
 
 
@@ -123,6 +124,17 @@ def test_every_method_is_built_from_its_own_settings(name: str) -> None:
     assert build(name, type(method), method.settings()) == method
     assert method.version >= 1
     assert method.learning_rate > 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names("methods") if registry.load("methods", name).value.size is not None]
+)
+def test_another_size_changes_no_other_field(name: str) -> None:
+    """Nor one that is added later."""
+    cls = make_dataclass("Later", [("later", int, 0)], bases=(registry.load("methods", name).value,), frozen=True)
+    method = build(name, cls, {"later": 7})
+    resized = method.with_size(method.sizes(find("tiny"))[-1])
+    assert (type(resized), resized.settings()["later"], resized != method) == (cls, 7, True)
 
 
 def test_lora_needs_the_roles_it_targets() -> None:

@@ -28,16 +28,9 @@ from peftbench.models._load import LoadedModel
 from peftbench.models._roles import ARCHITECTURES
 from peftbench.models._shapes import shapes
 from peftbench.testing.models import tiny
+from peftbench.testing.shapes import LLAMA_3_8B, llama_3_8b
 from peftbench.testing.toy import furthest, perturb, reference_logits
 
-LLAMA_3_8B = {
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
 SMALL = {
     "vocab_size": 50,
     "hidden_size": 48,
@@ -107,7 +100,7 @@ def test_a_head_with_a_bias_and_one_of_a_narrow_table() -> None:
 
 def test_svft_on_llama_3_8b(monkeypatch: pytest.MonkeyPatch) -> None:
     """32 x [(3 x 4096 - 2 + 1) + (3 x 1024 - 2 + 1)], by the formula and built without values."""
-    llama = facts("llama", **LLAMA_3_8B)
+    llama = llama_3_8b()
     assert Svft().trainable_parameters(llama) == 491_456
     monkeypatch.setattr("peftbench.methods._attach.checksum", lambda model: {})
     with torch.device("meta"):

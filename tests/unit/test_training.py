@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftbench.errors import Diverged
+from peftbench.errors import DataProblem, Diverged
 from peftbench.methods._attach import Adapter, attached
 from peftbench.methods.full import Full
 from peftbench.methods.lora import Lora
@@ -116,6 +116,14 @@ def test_every_step_is_logged(base: LoadedModel, examples: list[Encoded], tmp_pa
     assert [line["step"] for line in lines if "validation_loss" in line] == [2, 4, 5]
     assert (lines[0]["loss"], lines[-1]["loss"]) == (fitted.first_loss, fitted.last_loss)
     assert fitted.tokens == 5 * (examples[0].tokens + examples[1].tokens)
+
+
+def test_no_step_at_all_is_told(base: LoadedModel, examples: list[Encoded], tmp_path: Path) -> None:
+    """As when `max_steps` draws none but those that do not fit."""
+    spec = TrainSpec(learning_rate=1e-2, max_steps=1)
+    with attached(Lora(), base) as adapter, pytest.raises(DataProblem, match="No example that was drawn") as caught:
+        fit(adapter, TrainingData(examples, examples, []), spec, 1, how(tmp_path))
+    assert "train.max_length=2048" in caught.value.fix
 
 
 def test_divergence_is_an_error(base: LoadedModel, examples: list[Encoded], tmp_path: Path) -> None:

@@ -11,20 +11,22 @@ The last two are methods that do not train. What a folder is, is told from the n
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from peftbench.errors import MethodProblem, MissingExtra
+from peftbench.methods import _training_params
+from peftbench.methods._adapter_files import CONFIG, OF_LIBRARY, WEIGHTS, read_json
+from peftbench.methods._settings import settings_method
+from peftbench.methods._trained import adapter_of_library, adapter_of_run
+from peftbench.methods._tuner import tuner_method
 from peftbench.registry import Member
 
-CONFIG = "adapter_config.json"
 # A path may name these files instead of their folder.
 MARKS = (CONFIG,)
 _CODE = ("config.py", "model.py")
-WEIGHTS = ("adapter_model.safetensors", "adapter.safetensors")
 _PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 _HOLDS = f"The folder of one holds {' and '.join(_CODE)}, or {CONFIG}."
 
@@ -58,43 +60,35 @@ def options(path: Path) -> dict[str, Any]:
     Raises:
         InvalidSpec: it is no mapping, or a value is of the wrong kind.
     """
-    from peftbench.methods._training_params import FILE, read
-
     folder = _folder(path)
     names = _names(folder)
     settings = CONFIG in names and names.isdisjoint(WEIGHTS)
-    return read(folder / FILE).settings if settings and FILE in names else {}
+    said = settings and _training_params.FILE in names
+    return _training_params.read(folder / _training_params.FILE).settings if said else {}
 
 
 def _of_code(folder: Path, names: Iterable[str]) -> Member:
-    from peftbench.methods._tuner import tuner_method
-
     lacking = [name for name in _CODE if name not in names]
     if lacking:
         raise MethodProblem(f"{folder} holds no {lacking[0]}.", f"A tuner's folder holds {' and '.join(_CODE)}.")
-    content = _hash(folder, sorted(path for path in folder.rglob("*.py") if path.is_file()))
+    content = _hash(folder, _decisive(folder))
     value, about = tuner_method(folder, content)
     return Member(folder.name, value, about, content, str(folder))
 
 
 def _of_settings(folder: Path) -> Member:
-    from peftbench.methods._settings import settings_method
-    from peftbench.methods._training_params import FILE
-
-    files = [path for name in (CONFIG, FILE) if (path := folder / name).is_file()]
+    files = [path for name in (CONFIG, _training_params.FILE) if (path := folder / name).is_file()]
     value, about = settings_method(folder, read_json(folder / CONFIG))
     return Member(folder.name, value, about, _hash(folder, files), str(folder))
 
 
 def _trained(folder: Path) -> Member:
-    from peftbench.methods._trained import adapter_of_library, adapter_of_run
-
     weights = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     spec = folder.parent / "spec.json"
     if folder.name == "adapter" and spec.is_file():
         name, value, about = adapter_of_run(folder, weights)
         return Member(name, value, about, _hash(folder.parent, [spec, *weights]), str(folder))
-    if not ((folder / CONFIG).is_file() and (folder / WEIGHTS[0]).is_file()):
+    if not ((folder / CONFIG).is_file() and (folder / OF_LIBRARY).is_file()):
         raise MethodProblem(
             f"{folder} holds weights, and no {CONFIG} says of which method they are.",
             f"Name the folder where its run left it, with {spec.name} beside it.",
@@ -112,23 +106,6 @@ def _refuse_pickle(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file.
-
-    Raises:
-        MethodProblem: it cannot be read, or holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MethodProblem(f"{path} cannot be read: {error.strerror}.", "See who may read it.") from error
-    except ValueError as error:
-        raise MethodProblem(f"{path} is no JSON: {error}.", "Mend it, or write it with save_pretrained.") from error
-    if not isinstance(found, dict):
-        raise MethodProblem(f"{path} holds no mapping.", "Write it with save_pretrained.")
-    return found
-
-
 def _folder(path: Path) -> Path:
     resolved = path.resolve()
     return resolved.parent if resolved.is_file() else resolved
@@ -143,6 +120,21 @@ def _names(folder: Path) -> set[str]:
 
 def _is_method(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in (CONFIG, *WEIGHTS, *_CODE))
+
+
+def _decisive(folder: Path) -> Iterator[Path]:
+    """The files of a tuner's folder, for its code may read any: all but hidden ones and caches.
+
+    A store is left out too: each run would make another method of the folder that it was put into.
+    """
+    for name in sorted(_names(folder) - {"__pycache__"}):
+        path = folder / name
+        if name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not path.is_symlink() and not (path / "runs").is_dir():
+            yield from _decisive(path)
 
 
 def _hash(folder: Path, files: Iterable[Path]) -> str:

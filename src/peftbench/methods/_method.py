@@ -162,6 +162,13 @@ class Method(ABC):
         del facts
         return None
 
+    def unsound(self) -> str | None:
+        """What is wrong with the settings whatever the model, or None. Asked when the method is built.
+
+        For what is to hold in subclasses that have a `__post_init__` of their own.
+        """
+        return None
+
     def caution(self, facts: Facts) -> str | None:
         """What somebody should know who plans to use this method on a model, although it can be used; or None."""
         del facts
@@ -331,7 +338,7 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
 
     Raises:
         UnknownName: the method has no such hyperparameter.
-        MethodProblem: a value is of the wrong kind, or `cls` is not a method.
+        MethodProblem: a value is of the wrong kind or cannot be, or `cls` is not a method.
     """
     if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
         raise MethodProblem(
@@ -352,16 +359,22 @@ def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:
         text = json.dumps(dict(settings), allow_nan=False)
         method: Method = TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        if first["type"] == "missing":
-            raise MethodProblem(
-                f"Method {name}: the hyperparameter {where} has no default.", "Give it one, which a suite may change."
-            ) from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise MethodProblem(
-            f"Method {name}: {where}: {message} (got {first['input']!r}).", f"See: peftbench show method {name}"
-        ) from None
+        raise _wrong_value(name, error) from None
     except (TypeError, ValueError) as error:
         raise MethodProblem(f"Method {name} cannot be built: {error}.", "Does it define `attach`?") from error
+    if wrong := method.unsound():
+        raise MethodProblem(f"Method {name}: {wrong}.", f"See: peftbench show method {name}")
     return method
+
+
+def _wrong_value(name: str, error: ValidationError) -> MethodProblem:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "missing":
+        return MethodProblem(
+            f"Method {name}: the hyperparameter {where} has no default.", "Give it one, which a suite may change."
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return MethodProblem(
+        f"Method {name}: {where}: {message} (got {first['input']!r}).", f"See: peftbench show method {name}"
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftbench.errors import MethodProblem
+from peftbench.errors import MethodProblem, nearest
 from peftbench.methods._method import Base, Facts, Family, Method, refuse_others
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 # Families whose linear layers are transformers' Conv1D.
 _TRANSPOSED = {"gpt2"}
+# The last names of layers that no role names, in any family: embeddings and head, and norms inside attention.
+_NO_ROLE = {
+    *("embed_tokens", "embed_positions", "embed_in", "wte", "wpe"),
+    *("project_in", "project_out", "lm_head", "embed_out"),
+}
+_INNER_NORMS = {"q_norm", "k_norm", "q_layernorm", "k_layernorm"}
 
 
 @dataclass(frozen=True)
@@ -94,20 +100,46 @@ class TargetedPeftMethod(PeftMethod):
     """A `peft` method that is injected into layers chosen by role, or by name in peft's own terms.
 
     `targets` are the roles of the layers that it is put into. `target_modules` are names of layers instead.
-    `transposes` says whether the library takes the layers of GPT-2, which keep their weights transposed.
+    `transposes` says whether the library takes the layers of GPT-2, which keep their weights transposed, `norms`
+    whether it takes norms.
     """
 
     family: ClassVar[Family | None] = "reparameterised"
     transposes: ClassVar[bool] = False
+    norms: ClassVar[bool] = False
 
     targets: tuple[str, ...] = ("query", "key", "value", "output")
     target_modules: tuple[str, ...] | None = None
 
+    def unsound(self) -> str | None:
+        """Targets that are none."""
+        if self.target_modules == ():
+            return "target_modules must name a layer, or be left away"
+        if not self.targets:
+            return "targets must name a role"
+        return "targets must be linear layers, and norm is none" if "norm" in self.targets and not self.norms else None
+
     def unfit(self, facts: Facts) -> str | None:
-        """A model that lacks a role asked for, or whose layers the library does not take."""
+        """A model that lacks a role or a layer asked for, or whose layers the library does not take."""
         if _transposed(facts) and not self.transposes and "norm" not in self.targets:
             return f"peft's {self.config_class} does not take the transposed layers of {facts.model_type}"
-        return None if self.target_modules else missing_role(facts, self.targets)
+        if self.target_modules is None:
+            return missing_role(facts, self.targets)
+        # A file of the library may hold a pattern, or a list for several families; what it means is for the library.
+        named = self.target_modules if isinstance(self.target_modules, tuple) else ()
+        return next(filter(None, (self._missing(name, facts) for name in named)), None)
+
+    def _missing(self, name: str, facts: Facts) -> str | None:
+        """A sentence on a name that no layer for this method ends with, as far as names tell; or None."""
+        ends = {end for role, names in facts.roles.items() if role != "norm" or self.norms for end in names}
+        known = {end.rpartition(".")[2] for end in ends} | _NO_ROLE | (_INNER_NORMS if self.norms else set())
+        *path, last = name.split(".")
+        if last in known and not any(part.isdecimal() and 0 < facts.shapes.layers <= int(part) for part in path):
+            return None
+        near = nearest(name, ends)
+        return f"{facts.model_type} has no layer {name!r} that peft's {self.config_class} takes" + (
+            f"; the nearest is {near!r}" if near and near != name else f"; it has {', '.join(sorted(ends))}"
+        )
 
     def peft_settings(self, facts: Facts) -> dict[str, Any]:
         """The hyperparameters, with roles turned into layer names."""
@@ -165,9 +197,8 @@ class TargetedPeftMethod(PeftMethod):
         """The weights and biases of the targeted layers."""
         if not self.merges:
             return ()
-        wanted = set(modules_of(base.model, self.target_names(base.facts)))
-        inside = {value for layer in wanted for value in layer.parameters()}
-        return [name for name, value in base.model.named_parameters() if value in inside]
+        targeted = modules_of(base.model, self.target_names(base.facts))
+        return names_of(base.model, (value for layer in targeted for value in layer.parameters()))
 
     def merge(self, module: nn.Module, base: Base) -> nn.Module:
         """The base with the adapter folded into it by the library."""
@@ -301,6 +332,12 @@ def modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
         for path, module in model.named_modules()
         if path in ends or path.endswith(tuple(f".{end}" for end in ends))
     ]
+
+
+def names_of(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[str]:
+    """The names of some of a model's parameters, each once, in the order of the model."""
+    wanted = set(parameters)
+    return [name for name, value in model.named_parameters() if value in wanted]
 
 
 def _order_sets(config: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from peftbench.errors import MethodProblem, UnknownName, first_line
+from peftbench.methods._adapter_files import CONFIG
 from peftbench.methods._configured import Configured, method_of
 from peftbench.methods._method import Facts
 from peftbench.methods._peft import PromptMethod
@@ -34,7 +35,7 @@ def settings_method(folder: Path, said: Mapping[str, Any]) -> tuple[type[Configu
     Raises:
         MethodProblem: the library has no such method or setting, or refuses a value.
     """
-    source = folder / "adapter_config.json"
+    source = folder / CONFIG
     cls = config_class(said, source)
     try:
         config = cls(task_type="CAUSAL_LM", **known_settings(cls, said, source))

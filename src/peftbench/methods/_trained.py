@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftbench import registry
 from peftbench.errors import MethodProblem, first_line
+from peftbench.methods._adapter_files import CONFIG, OF_LIBRARY, WEIGHTS
 from peftbench.methods._configured import member_of, of_member, rewritten
-from peftbench.methods._folder import WEIGHTS
 from peftbench.methods._method import Base, Facts, Kept, Method, build
 from peftbench.methods._peft import PeftMethod, PromptMethod
 from peftbench.methods._settings import config_class
@@ -72,7 +72,7 @@ class OfLibrary(Trained, PeftMethod):
         """Weights of the base that the adapter brings along, and all of it where the start was taken from them."""
         from safetensors import safe_open
 
-        with safe_open(self.folder / "adapter_model.safetensors", framework="pt") as file:
+        with safe_open(self.folder / OF_LIBRARY, framework="pt") as file:
             brought = {key.removeprefix(_IN_MODEL) for key in file.keys() if key.startswith(_IN_MODEL)}  # noqa: SIM118
         own = [name for name, _ in base.model.named_parameters() if name in brought]
         return [*own, *rewritten(base, getattr(self, "init_lora_weights", None))]
@@ -170,7 +170,7 @@ def adapter_of_library(folder: Path, said: Mapping[str, Any], weights: Sequence[
     Raises:
         MethodProblem: the library has no such method, it is of another kind of model, or a file is damaged.
     """
-    source = folder / "adapter_config.json"
+    source = folder / CONFIG
     cls = config_class(said, source)
     member = member_of(cls.__name__, str(said["peft_type"]))
     values = {

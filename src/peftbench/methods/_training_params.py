@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftbench.errors import InvalidSpec
-from peftbench.methods._folder import read_json
+from peftbench.methods._adapter_files import read_json
 
 FILE = "training_params.json"
 _SAME: Mapping[str, str] = {
@@ -34,6 +34,8 @@ _DONE: Mapping[str, tuple[Any, ...]] = {
 }
 # What torch's AdamW takes where the file names none.
 _WEIGHT_DECAY = 0.01
+# The share of the steps in which the rate rises there, whatever the file says.
+_WARMUP = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,15 @@ def read(path: Path) -> TrainingParams:
         # There it skips the clipping, and a norm cannot be so large here.
         train["max_grad_norm"] = 1e9
     if "max_steps" in train:
-        # There steps alone are counted: an epoch has at least one.
-        train["num_train_epochs"] = float(train["max_steps"])
+        # There steps alone are counted, and the last one counts: an epoch has at least one.
+        train |= {"num_train_epochs": float(train["max_steps"]), "checkpoint": "last"}
     if "lr" in optimizer:
         train["learning_rate"] = optimizer["lr"]
     if optimizer:
         train["weight_decay"] = optimizer.get("weight_decay", _WEIGHT_DECAY)
     if "lr_scheduler" in said:
-        constant = said["lr_scheduler"] is None
-        train |= {"lr_scheduler_type": "constant", "warmup_ratio": 0.0} if constant else {"lr_scheduler_type": "cosine"}
+        kind, warmup = ("constant", 0.0) if said["lr_scheduler"] is None else ("cosine", _WARMUP)
+        train |= {"lr_scheduler_type": kind, "warmup_ratio": warmup}
     known = {*_SAME, *_DONE, "optimizer_kwargs"}
     aside = [
         *(key for key in said if key not in known or (key in _DONE and said[key] not in _DONE[key])),

@@ -12,8 +12,9 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -45,7 +46,9 @@ class Registration:
     def used(self) -> Iterator[None]:
         """The library knows the tuner for the length of a `with` block."""
         if not self._uses:
-            self._tell()
+            with contextlib.ExitStack() as undo:
+                self._tell(undo)
+                self._undo = undo.pop_all()
         self._uses += 1
         try:
             yield
@@ -54,13 +57,14 @@ class Registration:
             if not self._uses:
                 self._undo.close()
 
-    def _tell(self) -> None:
+    def _tell(self, undo: contextlib.ExitStack) -> None:
+        """Tell the library; what `undo` holds then makes it forget, however far this comes."""
         from peft import mapping
         from peft.utils import PeftType
 
         for name in self.types:
             if name not in PeftType.__members__:
-                self._undo.callback(_add_member(PeftType, name))
+                undo.callback(_add_member(PeftType, name))
         if self.config is not None:
             told = {
                 "CONFIG": self.config,
@@ -68,15 +72,7 @@ class Registration:
                 "PREFIX": getattr(self.model, "prefix", f"{self.peft_type.lower()}_"),
             }
             for kind, value in told.items():
-                self._set(getattr(mapping, f"PEFT_TYPE_TO_{kind}_MAPPING"), value)
-
-    def _set(self, known: dict[Any, Any], value: Any) -> None:
-        before = known.get(self.peft_type, _LACKING)
-        known[self.peft_type] = value
-        if before is _LACKING:
-            self._undo.callback(known.pop, self.peft_type)
-        else:
-            self._undo.callback(known.__setitem__, self.peft_type, before)
+                undo.callback(_entered(getattr(mapping, f"PEFT_TYPE_TO_{kind}_MAPPING"), self.peft_type, value))
 
 
 @dataclass(frozen=True)
@@ -162,6 +158,13 @@ def _add_member(kind: Any, name: str) -> Any:
         del kind._member_map_[name], kind._value2member_map_[name]
 
     return remove
+
+
+def _entered(known: dict[Any, Any], key: str, value: Any) -> Callable[[], object]:
+    """Enter a value into a mapping; what comes back puts back what was there."""
+    before = known.get(key, _LACKING)
+    known[key] = value
+    return partial(known.pop, key) if before is _LACKING else partial(known.__setitem__, key, before)
 
 
 def _only(module: ModuleType, base: type, file: Path) -> Any:

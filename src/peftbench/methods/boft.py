@@ -43,7 +43,8 @@ class Boft(TargetedPeftMethod):
     def unfit(self, facts: Facts) -> str | None:
         """Also a model whose widths have no common block."""
         said = super().unfit(facts)
-        if said is None and self._fitted(facts) < 2:
+        # A file of the library may have 0 here, and the number of blocks instead.
+        if said is None and self.boft_block_size and self._fitted(facts) < 2:
             return "no block divides the inputs of all targeted layers"
         return said
 

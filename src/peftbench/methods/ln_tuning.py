@@ -29,6 +29,7 @@ class LnTuning(TargetedPeftMethod):
     learning_rate: ClassVar[float] = 1e-3
     merges: ClassVar[bool] = True
     quantised_base: ClassVar[bool] = True
+    norms: ClassVar[bool] = True
 
     targets: tuple[str, ...] = ("norm",)
 

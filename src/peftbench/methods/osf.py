@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from peftbench.methods._method import Facts
 from peftbench.methods._peft import TargetedPeftMethod, layers
@@ -67,9 +67,9 @@ class Osf(TargetedPeftMethod):
         """Ranks up to all but one direction of the widest target."""
         return range(1, max((min(shape) for shape in self.targeted_shapes(facts) or ()), default=2))
 
-    def with_size(self, size: int) -> Osf:
+    def with_size(self, size: int) -> Self:
         """The same method with another `trainable_rank`."""
-        return type(self)(targets=self.targets, target_modules=self.target_modules, trainable_rank=size)
+        return replace(self, effective_rank=None, trainable_rank=size)
 
     def _trained(self, shape: tuple[int, int]) -> int:
         """How many directions of a target are trained; at least one is kept, for the library asks for one."""

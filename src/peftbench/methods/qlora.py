@@ -32,7 +32,7 @@ class QLora(LowRank):
 
     def unfit(self, facts: Facts) -> str | None:
         """Roles that are no linear layers of the model are left away, unless none is left."""
-        if self.target_modules or self._roles(facts):
+        if self.target_modules is None and self._roles(facts):
             return None
         return super().unfit(facts)
 

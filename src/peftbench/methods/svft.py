@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peftbench.errors import MethodProblem
 from peftbench.methods._method import Base, Facts, Family, Method
-from peftbench.methods._peft import layers, missing_role, modules_of
+from peftbench.methods._peft import layers, missing_role, modules_of, names_of
 
 if TYPE_CHECKING:
     import torch
@@ -119,9 +119,8 @@ class Svft(Method):
 
     def folded(self, base: Base) -> Iterable[str]:
         """The weights of the targeted layers."""
-        wanted = [layer.get_parameter("weight") for layer in modules_of(base.model, layers(base.facts, self.targets))]
-        own = set(wanted)
-        return [name for name, value in base.model.named_parameters() if value in own]
+        targeted = modules_of(base.model, layers(base.facts, self.targets))
+        return names_of(base.model, (layer.get_parameter("weight") for layer in targeted))
 
     def merge(self, module: nn.Module, base: Base) -> nn.Module:
         """The base, with the updates added to its weights."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from peftbench.methods._method import Base, Facts, Family
-from peftbench.methods._peft import PeftMethod, peft_model
+from peftbench.methods._peft import PeftMethod, names_of, peft_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,14 +62,13 @@ class TrainableTokens(PeftMethod):
         """Up to the whole vocabulary."""
         return range(1, facts.shapes.vocabulary + 1)
 
-    def with_size(self, size: int) -> TrainableTokens:
+    def with_size(self, size: int) -> Self:
         """The first `size` tokens."""
-        return type(self)(num_tokens=size)
+        return replace(self, num_tokens=size, token_indices=None)
 
     def folded(self, base: Base) -> Iterable[str]:
         """The table of embeddings."""
-        (table,) = base.model.get_input_embeddings().parameters()  # type: ignore[operator]
-        return [name for name, value in base.model.named_parameters() if value is table]
+        return names_of(base.model, base.model.get_input_embeddings().parameters())  # type: ignore[operator]
 
     def merge(self, module: nn.Module, base: Base) -> nn.Module:
         """The base with the trained rows in its table."""

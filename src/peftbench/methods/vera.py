@@ -32,6 +32,8 @@ class Vera(TargetedPeftMethod):
     def __post_init__(self) -> None:
         if self.r < 1:
             raise ValueError("r must be at least 1")
+        if not 0 <= self.vera_dropout < 1:
+            raise ValueError("vera_dropout must be at least 0 and below 1")
 
     def layer_parameters(self, inputs: int, outputs: int) -> int:
         """d is [r], b is [outputs]."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench.errors import Diverged
+from peftbench.errors import DataProblem, Diverged
 from peftbench.methods._attach import Adapter
 from peftbench.methods._snapshot import Snapshot
 from peftbench.models._batch import pad
@@ -61,9 +61,16 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     The loss of a step is the mean over the answer tokens of its whole effective batch, however it is split.
 
     Raises:
+        DataProblem: there is no step.
         Diverged: the loss is not a finite number.
     """
     total = len(data.steps)
+    if not total:
+        # Others may fit: less than an epoch draws some of the examples.
+        raise DataProblem(
+            "No example that was drawn for a step fits, not even with its body cut away.",
+            f"Raise train.max_length={spec.max_length}, or train more steps (train.max_steps, train.num_train_epochs).",
+        )
     stepper = optimizer(adapter, spec)
     factor = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: learning_rate_factor(step, total, spec))
     validate_at = validation_steps(total, spec) if data.validation else set()
