@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -197,6 +198,8 @@ def broken_code(error: BaseException, path: Path) -> UsageError:
     """What is said of a file, or the files of a folder, that cannot be imported: the line, and the error."""
     file, line = place_in(error, path)
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
+    # A folder is imported under a name that nobody has given it.
+    reason = re.sub(r"peftbench_(folder|file)_\w+", path.stem, reason)
     kind = type(error).__name__
     return UsageError(
         f"{file}, line {line or '?'}: {': '.join(filter(None, (kind, reason.removesuffix('.'))))}.",

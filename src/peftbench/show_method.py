@@ -59,11 +59,19 @@ def _facts(card: MethodCard) -> dict[str, str]:
         "paper": said.short if said else "",
         "": (said.link or "") if said else "",
         "learning rate": f"{card.learning_rate:g}" if card.trains else "",
-        "size": f"{card.size} says how much is trained" if card.size else "",
+        "size": _size(card),
         **_earlier(card.earlier),
         "plugin": card.plugin or "",
     }
     return {name: line(text) for name, text in facts.items() if text}
+
+
+def _size(card: MethodCard) -> str:
+    """Which setting says how much is trained; one that is none of its own is that of the method that it wraps."""
+    if card.size is None:
+        return ""
+    own = any(one.name == card.size for one in card.hyperparameters)
+    return f"{card.size}{'' if own else ' of what it wraps'} says how much is trained"
 
 
 def _earlier(kept: Earlier | None) -> dict[str, str]:

@@ -324,13 +324,15 @@ def refuse_others(saved: Iterable[str], own: Iterable[str], folder: Path) -> Non
     Raises:
         MethodProblem: some are lacking, or there are others.
     """
-    odd = sorted({*saved} ^ {*own})
-    if odd:
-        raise MethodProblem(
-            f"The adapter in {folder} is of another method, other settings or another model: {odd[0]!r} is on one side "
-            f"alone, as are {len(odd) - 1} more.",
-            "Take the model and the settings that it was trained with.",
-        )
+    fix = "Copy it again, as a whole, or take the model and the settings that it was trained with."
+    if lacking := sorted({*own} - {*saved}):
+        raise MethodProblem(f"The adapter in {folder} lacks {lacking[0]}{_more(lacking)}.", fix)
+    if odd := sorted({*saved} - {*own}):
+        raise MethodProblem(f"The adapter in {folder} has {odd[0]}{_more(odd)}, for which there is no place.", fix)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:

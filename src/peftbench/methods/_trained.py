@@ -104,7 +104,11 @@ class OfLibrary(Trained, PeftMethod):
         if lost:
             raise self.unfitting(base, f"the model has no place for {lost[0]}")
         if lacking:
-            raise self.unfitting(base, f"it lacks {lacking[0]}")
+            name = lacking[0].replace(".default", "")
+            raise MethodProblem(
+                f"The adapter in {self.folder} lacks {name}, which {base.facts.name} has a place for.",
+                "Copy it again, as a whole, or take the model that it was trained on.",
+            )
         return frozen(model)
 
 
