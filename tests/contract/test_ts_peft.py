@@ -17,7 +17,8 @@ from torch import nn
 from peftbench import registry
 from peftbench.errors import MethodProblem
 from peftbench.methods._attach import Adapter, attached
-from peftbench.methods._gate import Gated
+from peftbench.methods._galore import ProjectedAdamW
+from peftbench.methods._gate import Gated, Together
 from peftbench.methods._magnitudes import update_magnitudes
 from peftbench.methods._method import Method, build
 from peftbench.methods._peft import peft_model
@@ -256,6 +257,16 @@ def test_an_optimiser_of_the_wrapped_methods_own_steps_beside_the_thresholds(dec
         assert all(value.grad is None for value in adapter.trainable.values())
     assert moved == set(before)
     assert far == pytest.approx(0.1)
+
+
+def test_gradients_that_an_optimiser_keeps_outside_its_groups_are_forgotten_too() -> None:
+    matrix, beside = nn.Parameter(torch.eye(3)), nn.Parameter(torch.zeros(2))
+    own = ProjectedAdamW([{"params": [matrix]}], [matrix], r=1, update_proj_gap=1, scale=1.0)
+    stepper = Together([own, torch.optim.AdamW([beside])])
+    (matrix.sum() + beside.sum()).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    stepper.zero_grad()
+    assert matrix.grad is None
+    assert beside.grad is None
 
 
 def test_what_the_wrapped_method_does_around_steps_is_done(base: LoadedModel) -> None:

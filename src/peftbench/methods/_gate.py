@@ -81,3 +81,8 @@ class Together(torch.optim.Optimizer):
         assert closure is None
         for part in self._parts:
             part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001 - as in torch
+        """Forget the gradients of each, those that it keeps outside its groups too."""
+        for part in self._parts:
+            part.zero_grad(set_to_none)
