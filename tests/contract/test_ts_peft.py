@@ -269,6 +269,25 @@ def test_gradients_that_an_optimiser_keeps_outside_its_groups_are_forgotten_too(
     assert beside.grad is None
 
 
+def test_usual_sizes_are_those_of_all_tokens_of_the_step_before(base: LoadedModel) -> None:
+    """Against the sizes as they are measured after training, of the same tokens in one pass."""
+    prompts = toy(base.chat.end_id).prompts
+    with gated(TsPeft(), base) as (adapter, module):
+        # No part of a step either.
+        learn_once(module, base)
+        adapter.method.begin(module, 10)
+        for step in (1, 2):
+            perturb(adapter)
+            module.thresholds.data.zero_()
+            module.train()
+            for part in (prompts[:1], prompts[1:]):
+                module(**pad(part, base.device).inputs(), use_cache=False)
+            adapter.method.after_step(module, step)
+            # Looked at without a gradient: no part of a step.
+            means = torch.tensor([row.mean for row in magnitudes(Lent(base, adapter))])
+            torch.testing.assert_close(module.usual, means)
+
+
 def test_what_the_wrapped_method_does_around_steps_is_done(base: LoadedModel) -> None:
     with gated(TsPeft(over="adalora", warmup=0.25, sparsity=0.0), base) as (adapter, module):
         method = adapter.method

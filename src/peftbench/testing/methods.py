@@ -129,6 +129,10 @@ def _causal(subject: Subject) -> bool:
     return subject.method.causal
 
 
+def _keeps_rows_apart(subject: Subject) -> bool:
+    return subject.method.trains and subject.method.causal
+
+
 def _on_packed_weights(subject: Subject) -> bool:
     return quantised.installed() and (subject.method.quantised_base or subject.method.quantization is not None)
 
@@ -250,6 +254,13 @@ PROBES: tuple[Probe[Subject], ...] = (
         "Trained twice, losses, weights and answers are the same to the last bit.",
         "Draw random numbers from torch's own generator, which a run seeds.",
         learning.repeatable,
+    ),
+    Probe(
+        "portions",
+        "A step of training is the same, however its batch is split.",
+        "Let `penalty` be a mean over the tokens of a pass, or the same for each; mix no rows.",
+        learning.portions,
+        applies=_keeps_rows_apart,
     ),
     _when_trained(
         "checkpoint",
