@@ -168,6 +168,11 @@ class Method(ABC):
         return contextlib.nullcontext()
 
     @property
+    def wraps(self) -> str | None:
+        """The name of the method that this one puts something around, or None; tables show it."""
+        return None
+
+    @property
     def virtual_tokens(self) -> int:
         """Positions of the context that the method takes for itself."""
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,9 +83,19 @@ class TsPeft(Method):
         return method
 
     @property
+    def wraps(self) -> str | None:
+        """The name of that method."""
+        return str(_entry(self.over)["use"])
+
+    @property
     def virtual_tokens(self) -> int:
         """The wrapped method's."""
         return self.wrapped.virtual_tokens
+
+    @property
+    def shots(self) -> int:
+        """The wrapped method's."""
+        return self.wrapped.shots
 
     @property
     def looks_first(self) -> bool:
@@ -94,6 +105,14 @@ class TsPeft(Method):
     def unfit(self, facts: Facts) -> str | None:
         """What the wrapped method says."""
         return self.wrapped.unfit(facts)
+
+    def caution(self, facts: Facts) -> str | None:
+        """What the wrapped method says."""
+        return self.wrapped.caution(facts)
+
+    def in_use(self) -> contextlib.AbstractContextManager[object]:
+        """What the wrapped method needs."""
+        return self.wrapped.in_use()
 
     def changes(self, base: Base) -> Iterable[str]:
         """What the wrapped method changes."""
@@ -240,10 +259,11 @@ def _resolved(over: str | Mapping[str, JsonValue]) -> tuple[Method, dict[str, Js
     name = entry.pop("use", None)
     if not isinstance(name, str):
         raise MethodProblem("What ts_peft is to wrap has no name.", _HOW)
-    if name.endswith(".py"):
-        raise MethodProblem(f"ts_peft wraps methods by name, and {name} is a file.", _HOW)
     asked = {key: entry.pop(key) for key in ("version", "plugin") if key in entry}
     found = named(name)
+    if found.member.file is not None:
+        # A record has no place for a file inside settings, and could not be run again.
+        raise MethodProblem(f"ts_peft wraps methods by name, and {name} is a path.", _HOW)
     # Before it is built: what wraps itself has no end.
     why = "it is the gate itself" if found.member.value is TsPeft else None
     method = None if why else build(found.member.name, found.member.value, {**found.settings, **entry})
