@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import sys
@@ -224,9 +225,12 @@ def _variants(cls: type[Method]) -> Iterator[VariantCard]:
 
 def _hyperparameters(method: Method) -> Iterator[Hyperparameter]:
     hints = get_type_hints(type(method))
+    # A word may stand for settings that are filled in when the method is built: the card has the word.
+    words = {field.name: field.default for field in dataclasses.fields(method) if isinstance(field.default, str)}
     for name, value in method.settings().items():
+        default = words.get(name, value) if isinstance(value, dict) else value
         yield Hyperparameter(
-            name=name, default=value, choices=_choices(hints[name]), meaning=meaning(type(method), name)
+            name=name, default=default, choices=_choices(hints[name]), meaning=meaning(type(method), name)
         )
 
 

@@ -198,6 +198,7 @@ def _method(entry: Entry) -> _Resolved:
         plugin=member.plugin,
         not_causal=None if method.causal else True,
         quantization=method.quantization,
+        wraps=method.wraps,
     )
     return _Resolved(entry, ref, method, member.file)
 

@@ -122,9 +122,6 @@ def _value(value: JsonValue) -> str:
         return ABSENT
     if isinstance(value, list):
         return ", ".join(map(_value, value))
-    if isinstance(value, dict) and "use" in value:
-        # A method with all its settings, which its own card has.
-        return _value(value["use"])
     return line(value) if isinstance(value, str) else json.dumps(value)
 
 

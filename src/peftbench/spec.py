@@ -305,12 +305,12 @@ class MethodRef(Value):
     plugin: str | None = Field(default=None, description="content hash of a user's own file")
     not_causal: bool | None = Field(default=None, description="true where answers know tokens to come")
     quantization: Quantization | None = Field(default=None, description="of any base that the method is used on")
+    wraps: str | None = Field(default=None, description="the method that it is put around")
 
     @property
     def label(self) -> str:
         """The name, with what it wraps: `ts_peft over lora`."""
-        over = self.settings.get("over")
-        return f"{self.name} over {over['use']}" if isinstance(over, dict) and "use" in over else self.name
+        return f"{self.name} over {self.wraps}" if self.wraps else self.name
 
 
 class RunSpec(Value):

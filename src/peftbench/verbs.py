@@ -209,7 +209,7 @@ def status_rows(
         where = progress.get(run_id)
         phase, done, total = (where.phase, where.done, where.total) if where else (None, None, None)
         spec = store.spec(run_id)
-        what = {"task": spec.task.label, "model": spec.model.label, "method": spec.method.name, "seed": spec.seed}
+        what = {"task": spec.task.label, "model": spec.model.label, "method": spec.method.label, "seed": spec.seed}
         rows.append({"run_id": run_id, **what, "state": state, "phase": phase, "done": done, "total": total})
     return rows
 

@@ -449,7 +449,7 @@ class KeepsTheAdapter(LogitBias):
         return module
 
 
-# repeatable, checkpoint
+# repeatable, portions, checkpoint
 
 
 @dataclass(frozen=True)
@@ -462,6 +462,25 @@ class DrawsUnseeded(LogitBias):
         generator.seed()
         nn.init.normal_(module.bias, std=0.1, generator=generator)  # type: ignore[arg-type]
         return module
+
+
+class RowCountingBehind(Behind):
+    rows = 0
+
+    def forward(self, **inputs: Any) -> Any:
+        self.rows = len(inputs["input_ids"])
+        return super().forward(**inputs)
+
+
+@dataclass(frozen=True)
+class AddsForEveryRow(LogitBias):
+    """Its penalty is a sum over rows, so that a batch in halves has half of it."""
+
+    behind: ClassVar[type[Behind]] = RowCountingBehind
+
+    def penalty(self, module: nn.Module) -> torch.Tensor:
+        assert isinstance(module, RowCountingBehind)
+        return 0.01 * module.rows * module.bias.square().sum()
 
 
 class RememberingBehind(Behind):
@@ -534,10 +553,11 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants("steady", DropsInEvaluation),
     *mutants("learns", LearnsUphill),
     *mutants("causal", Peeks, ClaimsToPeek),
-    *mutants("padding", MixesRows),
+    # Which rows are beside a row is chosen with the portions.
+    *mutants("padding, portions", MixesRows),
     *mutants("padding", CountsPadding, model="gpt2"),
     # A prompt that is put in front of every call is in the way of a cache, hence of what is generated with one.
-    *mutants("padding, calls, stock peft", StockPromptTuning),
+    *mutants("padding, portions, calls, stock peft", StockPromptTuning),
     *mutants("calls", KeepsAllLogits),
     *mutants("context", HidesItsTokens),
     *mutants("saves", SavesPickle),
@@ -546,5 +566,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants("merges", MergesNothing, MergesHalf, MergesInSecret, KeepsTheAdapter),
     *mutants("quantised base", ReadsPackedWeights),
     *mutants("repeatable", DrawsUnseeded),
+    *mutants("portions", AddsForEveryRow),
     *mutants("checkpoint", RemembersOutsideParameters),
 )

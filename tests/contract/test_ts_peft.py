@@ -17,7 +17,8 @@ from torch import nn
 from peftbench import registry
 from peftbench.errors import MethodProblem
 from peftbench.methods._attach import Adapter, attached
-from peftbench.methods._gate import Gated
+from peftbench.methods._galore import ProjectedAdamW
+from peftbench.methods._gate import Gated, Together
 from peftbench.methods._magnitudes import update_magnitudes
 from peftbench.methods._method import Method, build
 from peftbench.methods._peft import peft_model
@@ -256,6 +257,35 @@ def test_an_optimiser_of_the_wrapped_methods_own_steps_beside_the_thresholds(dec
         assert all(value.grad is None for value in adapter.trainable.values())
     assert moved == set(before)
     assert far == pytest.approx(0.1)
+
+
+def test_gradients_that_an_optimiser_keeps_outside_its_groups_are_forgotten_too() -> None:
+    matrix, beside = nn.Parameter(torch.eye(3)), nn.Parameter(torch.zeros(2))
+    own = ProjectedAdamW([{"params": [matrix]}], [matrix], r=1, update_proj_gap=1, scale=1.0)
+    stepper = Together([own, torch.optim.AdamW([beside])])
+    (matrix.sum() + beside.sum()).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    stepper.zero_grad()
+    assert matrix.grad is None
+    assert beside.grad is None
+
+
+def test_usual_sizes_are_those_of_all_tokens_of_the_step_before(base: LoadedModel) -> None:
+    """Against the sizes as they are measured after training, of the same tokens in one pass."""
+    prompts = toy(base.chat.end_id).prompts
+    with gated(TsPeft(), base) as (adapter, module):
+        # No part of a step either.
+        learn_once(module, base)
+        adapter.method.begin(module, 10)
+        for step in (1, 2):
+            perturb(adapter)
+            module.thresholds.data.zero_()
+            module.train()
+            for part in (prompts[:1], prompts[1:]):
+                module(**pad(part, base.device).inputs(), use_cache=False)
+            adapter.method.after_step(module, step)
+            # Looked at without a gradient: no part of a step.
+            means = torch.tensor([row.mean for row in magnitudes(Lent(base, adapter))])
+            torch.testing.assert_close(module.usual, means)
 
 
 def test_what_the_wrapped_method_does_around_steps_is_done(base: LoadedModel) -> None:

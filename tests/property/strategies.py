@@ -99,7 +99,12 @@ model_refs = st.builds(
     trust_remote_code=st.booleans(),
 )
 method_refs = st.builds(
-    specs.MethodRef, name=texts, version=naturals, settings=settings_of_members, plugin=maybe(texts)
+    specs.MethodRef,
+    name=texts,
+    version=naturals,
+    settings=settings_of_members,
+    plugin=maybe(texts),
+    wraps=maybe(texts),
 )
 run_specs = st.builds(
     specs.RunSpec,

@@ -35,7 +35,8 @@ class ProjectedAdamW(torch.optim.AdamW):
     ) -> None:
         """Take `groups` as AdamW does; those of their parameters that are among `matrices` are projected."""
         self._scale = scale
-        ours = [value for group in groups for value in group["params"] if value in set(matrices)]
+        wanted = set(matrices)
+        ours = [value for group in groups for value in group["params"] if value in wanted]
         found = {value: Projection(value, r, update_proj_gap) for value in ours}
         self._projections = {projection.stand_in: projection for projection in found.values()}
         stand_ins = [

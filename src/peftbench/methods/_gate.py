@@ -18,10 +18,14 @@ class Gated(nn.Module):
     """A module whose sites put out what they do with the adapter at open tokens, and without it at closed ones.
 
     A token is open at a site where the relative size of its update is at least the site's threshold; `thresholds` is
-    [sites], all zero at the start. Backwards the step is taken for a sigmoid as wide as `kernel` times the mean
-    relative size over the tokens that are no padding, and at least `NARROWEST`: for the thresholds alone, so that an
-    adapter is trained by the tokens where it is applied.
+    [sites], all zero at the start. Backwards the step is taken for a sigmoid as wide as `kernel` times `usual`, and at
+    least `NARROWEST`: for the thresholds alone, so that an adapter is trained by the tokens where it is applied.
+    `usual` [sites] is the mean relative size over the tokens of the step before, padding not among them: known when a
+    step begins, it is the same in every part of its batch.
     """
+
+    usual: torch.Tensor
+    _sums: torch.Tensor
 
     def __init__(self, module: nn.Module, sites: Mapping[str, nn.Module], kernel: float) -> None:
         super().__init__()
@@ -40,6 +44,9 @@ class Gated(nn.Module):
         self.watch.seers.append(self._gate)
         device = next(self.module.parameters()).device
         self.thresholds = nn.Parameter(torch.zeros(len(sites), dtype=torch.float32, device=device))
+        self.register_buffer("usual", torch.zeros_like(self.thresholds.detach()))
+        # The relative sizes of this step so far, added up, and how many they are: [2, sites].
+        self.register_buffer("_sums", torch.zeros(2, len(sites), dtype=torch.float32, device=device))
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What the module answers."""
@@ -54,24 +61,33 @@ class Gated(nn.Module):
         """
         return torch.stack(self._densities).mean() if self._densities else None
 
+    def forget(self) -> None:
+        """Know of no sizes, as before the first step."""
+        self.usual.zero_()
+        self._sums.zero_()
+
+    def end_step(self) -> None:
+        """Take the sizes seen since the last step for the usual ones: those of all parts of its batch."""
+        self.usual = self._sums[0] / self._sums[1].clamp(min=1)
+        self._sums.zero_()
+
     def _gate(self, place: int, base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
         size = relative_size(base, adapted)
         threshold = self.thresholds[place]
         is_open = size >= threshold
         gated = torch.where(is_open[..., None], adapted, base.to(adapted.dtype))
-        if not (torch.is_grad_enabled() and threshold.requires_grad):
+        if not torch.is_grad_enabled():
             return gated
         real = real_tokens(self._mask, size)
-        width = (self.kernel * _mean(size, real)).clamp(min=NARROWEST)
+        self._sums[:, place] += torch.stack([torch.where(real, size, 0.0).sum(), real.sum()])
+        if not threshold.requires_grad:
+            return gated
+        width = (self.kernel * self.usual[place]).clamp(min=NARROWEST)
         soft = torch.sigmoid((size - threshold) / width)
         # Nothing is added, not even by rounding: only the gradient is.
         slope = torch.where(real, soft - soft.detach(), 0.0)
-        self._densities.append(_mean(is_open + slope, real))
+        self._densities.append(torch.where(real, is_open + slope, 0.0).sum() / real.sum())
         return gated + (slope[..., None] * (adapted - base).detach()).to(gated.dtype)
-
-
-def _mean(values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    return torch.where(real, values, 0.0).sum() / real.sum()
 
 
 class Together(torch.optim.Optimizer):
@@ -87,3 +103,8 @@ class Together(torch.optim.Optimizer):
         assert closure is None
         for part in self._parts:
             part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001 - as in torch
+        """Forget the gradients of each, those that it keeps outside its groups too."""
+        for part in self._parts:
+            part.zero_grad(set_to_none)

@@ -179,6 +179,11 @@ class Method(ABC):
         return contextlib.nullcontext()
 
     @property
+    def wraps(self) -> str | None:
+        """The name of the method that this one puts something around, or None; tables show it."""
+        return None
+
+    @property
     def virtual_tokens(self) -> int:
         """Positions of the context that the method takes for itself."""
         return 0
@@ -271,7 +276,11 @@ class Method(ABC):
         return 1.0
 
     def penalty(self, module: nn.Module) -> torch.Tensor | None:
-        """A number with a gradient, added to the loss after each forward pass in training."""
+        """A number with a gradient, added to the loss after each forward pass in training.
+
+        It is the same for every pass of a step, or a mean over the tokens of the pass that are no padding: then a step
+        does not depend on how many examples a pass has.
+        """
         del module
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,16 +35,21 @@ class TsPeft(Method):
 
     How thresholds are learned is a reconstruction of ours, for the paper's own rule is not known to us. `sparsity`
     times the share of updates that are there, a mean over layers, is added to the loss. Backwards the gate is taken
-    for a sigmoid in `||m|| / ||b|| - t`, as wide as `kernel` times the mean relative size of the layer's updates, and
-    at least 0.02; its gradient goes to t alone. t is frozen for the share `warmup` of the steps, in which updates grow
-    to a size that can be compared, is never decayed, and is kept from falling below zero. Its learning rate is
-    `threshold_lr_ratio` times that of the adapter: Adam takes it no further than the sum of its steps, which at the
-    adapter's own rate is less than most updates measure.
+    for a sigmoid in `||m|| / ||b|| - t`, as wide as `kernel` times the mean relative size of the layer's updates in the
+    step before, and at least 0.02; its gradient goes to t alone. t is frozen for the share `warmup` of the steps, in
+    which updates grow to a size that can be compared, is never decayed, and is kept from falling below zero. Its
+    learning rate is `threshold_lr_ratio` times that of the adapter: Adam takes it no further than the sum of its steps,
+    which at the adapter's own rate is less than most updates measure.
+
+    A step is the same up to rounding, however its batch is split; but not where the head is adapted, which is asked for
+    the last tokens alone, as many as the longest answer in a part of the batch has.
 
     Nothing is saved by a closed gate, for m has to be known to close it: what is measured is how many updates matter.
     Where a method changes what goes into the layer or its weight, b is computed for the gate alone.
     """
 
+    # 2: sizes are those of the step before, and every token counts the same, however a batch is split.
+    version: ClassVar[int] = 2
     # What holds here holds over LoRA; over another method it is as there.
     identity_at_start: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 3e-4
@@ -77,9 +83,19 @@ class TsPeft(Method):
         return method
 
     @property
+    def wraps(self) -> str | None:
+        """The name of that method."""
+        return str(_entry(self.over)["use"])
+
+    @property
     def virtual_tokens(self) -> int:
         """The wrapped method's."""
         return self.wrapped.virtual_tokens
+
+    @property
+    def shots(self) -> int:
+        """The wrapped method's."""
+        return self.wrapped.shots
 
     @property
     def looks_first(self) -> bool:
@@ -89,6 +105,14 @@ class TsPeft(Method):
     def unfit(self, facts: Facts) -> str | None:
         """What the wrapped method says."""
         return self.wrapped.unfit(facts)
+
+    def caution(self, facts: Facts) -> str | None:
+        """What the wrapped method says."""
+        return self.wrapped.caution(facts)
+
+    def in_use(self) -> contextlib.AbstractContextManager[object]:
+        """What the wrapped method needs."""
+        return self.wrapped.in_use()
 
     def changes(self, base: Base) -> Iterable[str]:
         """What the wrapped method changes."""
@@ -131,6 +155,7 @@ class TsPeft(Method):
         gated = _gated(module)
         gated.frozen_steps = math.ceil(self.warmup * steps)
         gated.thresholds.requires_grad_(gated.frozen_steps == 0)
+        gated.forget()
         self.wrapped.begin(gated.module, steps)
 
     def optimizer(self, module: nn.Module, groups: list[dict[str, Any]]) -> torch.optim.Optimizer | None:
@@ -161,13 +186,14 @@ class TsPeft(Method):
         return self.sparsity * density + (0.0 if own is None else own)
 
     def after_step(self, module: nn.Module, step: int) -> None:
-        """Keep thresholds from falling below zero; the last step of the warm-up lets them go."""
+        """Keep thresholds from falling below zero, and note the sizes of the step; the warm-up lets them go."""
         import torch
 
         gated = _gated(module)
         with torch.no_grad():
             gated.thresholds.clamp_(min=0)
         gated.thresholds.requires_grad_(step >= gated.frozen_steps)
+        gated.end_step()
         self.wrapped.after_step(gated.module, step)
 
     def folded(self, base: Base) -> Iterable[str]:
@@ -237,10 +263,11 @@ def _resolved(over: str | Mapping[str, JsonValue]) -> tuple[Method, dict[str, Js
     name = entry.pop("use", None)
     if not isinstance(name, str):
         raise MethodProblem("What ts_peft is to wrap has no name.", _HOW)
-    if name.endswith(".py"):
-        raise MethodProblem(f"ts_peft wraps methods by name, and {name} is a file.", _HOW)
     asked = {key: entry.pop(key) for key in ("version", "plugin") if key in entry}
     found = named(name)
+    if found.member.file is not None:
+        # A record has no place for a file inside settings, and could not be run again.
+        raise MethodProblem(f"ts_peft wraps methods by name, and {name} is a path.", _HOW)
     # Before it is built: what wraps itself has no end.
     why = "it is the gate itself" if found.member.value is TsPeft else None
     method = None if why else build(found.member.name, found.member.value, {**found.settings, **entry})

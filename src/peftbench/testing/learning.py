@@ -1,4 +1,4 @@
-"""What training has to be: of declared parameters only, downhill, repeatable, and back at the best checkpoint."""
+"""What training has to be: of declared parameters only, downhill, repeatable, alike in any portions, at its best."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from peftbench.models._chat import Encoded
 from peftbench.spec import TrainSpec
 from peftbench.testing.answers import answers
 from peftbench.testing.subject import Lent, Subject, read_log
-from peftbench.testing.toy import perturb, toy
-from peftbench.training.loop import How, mean_loss
+from peftbench.testing.toy import SEED, furthest, perturb, toy
+from peftbench.training.loop import How, backward, mean_loss
 
 _CHECKPOINT_STEPS = 12
+# How far gradients may be apart, beside the largest: of the same parameter, and of all, where a parameter has none.
+_OF_OWN, _OF_ALL = 1e-3, 1e-6
 
 
 def gradients(subject: Subject) -> str | None:
@@ -91,6 +93,38 @@ def repeatable(subject: Subject) -> str | None:
         if answers(first.lent) != answers(second.lent):
             return "Trained again, the answers are others."
     return None
+
+
+def portions(subject: Subject) -> str | None:
+    """The fault of a step whose gradients depend on how many of its examples go through the model at once.
+
+    Where noise is drawn in training there is nothing to compare.
+    """
+    with subject.lend() as lent:
+        perturb(lent.adapter)
+        whole, again = _of_a_step(subject, lent, SEED, 8), _of_a_step(subject, lent, SEED + 1, 8)
+        if not all(torch.equal(value, again[name]) for name, value in whole.items()):
+            return None
+        parts = _of_a_step(subject, lent, SEED, 3)
+    largest = max(float(value.abs().max()) for value in whole.values())
+    for name, value in whole.items():
+        far = furthest(value, parts[name])
+        if not far <= _OF_OWN * float(value.abs().max()) + _OF_ALL * largest:
+            return f"In portions of three examples the gradient of {name!r} is another one, by {far:.2g}."
+    return None
+
+
+def _of_a_step(subject: Subject, lent: Lent, seed: int, micro_batch: int) -> dict[str, torch.Tensor]:
+    """The gradients of a step of eight examples; the random numbers in it are those of `seed`."""
+    torch.manual_seed(seed)
+    lent.adapter.module.train()
+    how = How(lent.base.device, micro_batch, subject.scratch / "train.jsonl", lambda phase, done, total: None)
+    backward(lent.adapter, _some(lent), TrainSpec(), how)
+    trainable = lent.adapter.trainable
+    found = {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in trainable.items()}
+    for value in trainable.values():
+        value.grad = None
+    return found
 
 
 def checkpoint(subject: Subject) -> str | None:

@@ -154,6 +154,10 @@ def _causal(subject: Subject) -> bool:
     return subject.method.causal
 
 
+def _keeps_rows_apart(subject: Subject) -> bool:
+    return subject.method.trains and subject.method.causal
+
+
 def _on_packed_weights(subject: Subject) -> bool:
     return quantised.installed() and quantised.refusal(subject) is None
 
@@ -277,6 +281,13 @@ PROBES: tuple[Probe[Subject], ...] = (
         "Trained twice, losses, weights and answers are the same to the last bit.",
         "Draw random numbers from torch's own generator, which a run seeds.",
         learning.repeatable,
+    ),
+    Probe(
+        "portions",
+        "A step of training is the same, however its batch is split.",
+        "Let `penalty` be a mean over the tokens of a pass, or the same for each; mix no rows.",
+        learning.portions,
+        applies=_keeps_rows_apart,
     ),
     _when_trained(
         "checkpoint",

@@ -35,7 +35,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class How:
-    """Where and in what portions the loop runs; nothing here changes what is computed."""
+    """Where and in what portions the loop runs; nothing here changes what is computed but rounding, and dropout."""
 
     device: torch.device
     micro_batch: int
@@ -143,9 +143,10 @@ def validation_steps(total: int, spec: TrainSpec) -> set[int]:
 def backward(adapter: Adapter, batch: Sequence[Encoded], spec: TrainSpec, how: How) -> float:
     """Add the gradients of one effective batch, in micro-batches; return its loss.
 
-    What a method adds to the loss has its gradient too, and is no part of the loss that is returned.
+    What a method adds to the loss has its gradient too, and is no part of the loss that is returned. Each micro-batch
+    has as much of it as it has of the tokens, for it may be a mean over them.
     """
-    answers = sum(len(encoded.answer) for encoded in batch)
+    answers, tokens = sum(len(encoded.answer) for encoded in batch), sum(encoded.tokens for encoded in batch)
     loss = 0.0
     for start in range(0, len(batch), how.micro_batch):
         portion = batch[start : start + how.micro_batch]
@@ -153,7 +154,7 @@ def backward(adapter: Adapter, batch: Sequence[Encoded], spec: TrainSpec, how: H
         loss += float(part.detach())
         penalty = adapter.method.penalty(adapter.module)
         if penalty is not None:
-            part = part + penalty * (sum(len(encoded.answer) for encoded in portion) / answers)
+            part = part + penalty * (sum(encoded.tokens for encoded in portion) / tokens)
         part.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return loss
 
