@@ -174,6 +174,7 @@ NOT_FORWARDED = {
     "variants": "names of settings of its own",
     "settings": "its own, with the wrapped method's inside",
     "wraps": "it is what wraps",
+    "unsound": "the wrapped method was asked when it was built",
     "without_sites": "whatever can be wrapped has sites",
     "resized": "made of `sizes`, `with_size` and `trainable_parameters`",
 }
@@ -211,7 +212,7 @@ def calls(name: str, folder: Path) -> bool:
     method, spy = spied()
     spy.configure_mock(**{
         "attach.return_value": gated.module,
-        "sites.return_value": {},
+        "sites.return_value": {"0": layer},
         "optimizer.return_value": None,
         "with_size.return_value": Lora(r=2),
         "trainable_parameters.return_value": 1,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import JsonValue
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Family, Method, build
+from peftbench.methods._method import Base, Facts, Family, Method, build, refuse_others
 from peftbench.methods._variants import named
 
 if TYPE_CHECKING:
@@ -243,11 +243,7 @@ class TsPeft(Method):
             # A start that looked at data may have left layers out.
             gated.stand_at(sites)
         saved = load_file(folder / _THRESHOLDS)
-        odd = set(saved) ^ set(gated.watch.names)
-        if odd:
-            raise MethodProblem(
-                f"The thresholds in {folder} are not of these layers: {min(odd)!r}.", "Check the settings."
-            )
+        refuse_others(saved, gated.watch.names, folder)
         with torch.no_grad():
             gated.thresholds.copy_(torch.stack([saved[name] for name in gated.watch.names]))
 
