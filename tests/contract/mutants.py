@@ -96,7 +96,17 @@ class Factor(nn.Module):
         return weight * self.factor
 
 
-# settings, unfit, fits
+# settings, card, unfit, fits
+
+
+@dataclass(frozen=True)
+class OfNoFamily(LogitBias):
+    family: ClassVar[Any] = "sorcery"
+
+
+@dataclass(frozen=True)
+class OfNoSize(LogitBias):
+    size: ClassVar[str | None] = "spell"
 
 
 @dataclass(frozen=True)
@@ -542,6 +552,7 @@ HARMLESS: tuple[type[Method], ...] = (LogitBias, Untidy, Parametrised)
 
 MUTANTS: tuple[Mutant, ...] = (
     *mutants("settings", ForgetsSetting),
+    *mutants("card", OfNoFamily, OfNoSize),
     *mutants("unfit", SaysFalse),
     *mutants("fits", FitsNothing),
     *mutants("attaches", Raises, TrainsNothing, LeavesBaseUnfrozen, TrainsWithoutSayingSo),

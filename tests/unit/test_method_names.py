@@ -18,6 +18,7 @@ from peftbench.scoring.variants import variants as variants_of
 from peftbench.spec import NOT_CAUSAL_NOTE, Resources
 from peftbench.suites._read import build_suite
 from peftbench.testing import check_method
+from peftbench.testing.fresh import FreshProcess
 from unit.samples import record, run_spec
 
 ONE = {"tasks": ["toy_mood"], "models": ["tiny"]}
@@ -181,7 +182,10 @@ METHOD = Mine
         ),
     ],
 )
-def test_what_a_file_says_wrongly_is_found(line: str, attach: str, message: str, tmp_path: Path) -> None:
+def test_what_a_file_says_wrongly_is_found(
+    line: str, attach: str, message: str, tmp_path: Path, fresh: FreshProcess
+) -> None:
     (tmp_path / "mine.py").write_text(METHOD.replace("{}", line, 1).replace("{}", attach, 1))
-    told = [f"{check.detail} {check.fix}" for check in check_method(str(tmp_path / "mine.py")) if not check.passed]
+    checks = check_method(str(tmp_path / "mine.py"), fresh=fresh)
+    told = [f"{check.detail} {check.fix}" for check in checks if not check.passed]
     assert any(message in one for one in told), told

@@ -91,7 +91,7 @@ def _card(subject: Subject) -> str | None:
     method = subject.method
     if method.family is not None and method.family not in FAMILIES:
         return f"The family {method.family!r} is none of {', '.join(FAMILIES)}."
-    if method.size is not None and not hasattr(method, method.size) and not method.settings().get("over"):
+    if method.size is not None and method.wraps is None and not hasattr(method, method.size):
         return f"Its size is {method.size!r}, and it has no hyperparameter of that name."
     return None
 
