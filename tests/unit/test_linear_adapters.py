@@ -42,7 +42,8 @@ def facts(layers: int = 1, biased: tuple[str, ...] = (), **linear: tuple[int, in
         head_bias=0,
         others=0,
     )
-    known = {"name": "m", "model_type": "llama", "context": 64, "hidden_size": 8, "quantization": None}
+    known = {"name": "m", "model_type": "llama", "context": 64, "hidden_size": 8}
+    known |= {"quantization": None, "transposed": False}
     return cast("Facts", SimpleNamespace(**known, shapes=shapes, roles=ARCHITECTURES["llama"]))
 
 

@@ -44,6 +44,7 @@ def facts(layers: int = LAYERS, inputs: int = INPUTS, outputs: int = OUTPUTS, **
         "quantization": None,
         "roles": ARCHITECTURES["llama"],
         "shapes": shapes,
+        "transposed": others.get("model_type") == "gpt2",
     }
     return cast("Facts", SimpleNamespace(**{**known, **others}))
 

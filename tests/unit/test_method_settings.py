@@ -47,6 +47,7 @@ def facts(model_type: str = "llama", context: int = 64) -> Facts:
             context=context,
             hidden_size=8,
             quantization=None,
+            transposed=model_type == "gpt2",
             roles=ARCHITECTURES[model_type],
         ),
     )

@@ -17,8 +17,6 @@ from peftbench.methods._method import Base, Facts, Family, Method, refuse_others
 if TYPE_CHECKING:
     from torch import nn
 
-# Families whose linear layers are transformers' Conv1D.
-_TRANSPOSED = {"gpt2"}
 # The last names of layers that no role names, in any family: embeddings and head, and norms inside attention.
 _NO_ROLE = {
     *("embed_tokens", "embed_positions", "embed_in", "wte", "wpe"),
@@ -121,7 +119,7 @@ class TargetedPeftMethod(PeftMethod):
 
     def unfit(self, facts: Facts) -> str | None:
         """A model that lacks a role or a layer asked for, or whose layers the library does not take."""
-        if _transposed(facts) and not self.transposes and "norm" not in self.targets:
+        if facts.transposed and not self.transposes and "norm" not in self.targets:
             return f"peft's {self.config_class} does not take the transposed layers of {facts.model_type}"
         if self.target_modules is None:
             return missing_role(facts, self.targets)
@@ -145,7 +143,7 @@ class TargetedPeftMethod(PeftMethod):
         """The hyperparameters, with roles turned into layer names."""
         settings: dict[str, Any] = {key: value for key, value in self.settings().items() if key != "targets"}
         settings["target_modules"] = self.target_names(facts)
-        return {**settings, "fan_in_fan_out": _transposed(facts)} if self.transposes else settings
+        return {**settings, "fan_in_fan_out": facts.transposed} if self.transposes else settings
 
     def wrapped(self, base: Base) -> nn.Module:
         """The `PeftModel` around the base, its layers as precise as those they are injected into."""
@@ -286,11 +284,6 @@ def _narrow(model: nn.Module, base: Base) -> None:
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer) and dtype.itemsize < 4:
             layer.register_forward_hook(lambda layer, inputs, output: output.to(dtype))
-
-
-def _transposed(facts: Facts) -> bool:
-    """Whether linear layers keep their weights transposed; those that are packed do not."""
-    return facts.model_type in _TRANSPOSED and facts.quantization is None
 
 
 def missing_role(facts: Facts, roles: Iterable[str]) -> str | None:

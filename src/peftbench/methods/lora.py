@@ -81,8 +81,8 @@ class Lora(LowRank):
 
     def unfit(self, facts: Facts) -> str | None:
         """A model that lacks a role asked for, or whose layers the library does not take."""
-        if self.init_lora_weights == "olora" and facts.model_type == "gpt2":
-            return "peft's start with QR factors does not take the transposed layers of gpt2"
+        if self.init_lora_weights == "olora" and facts.transposed:
+            return f"peft's start with QR factors does not take the transposed layers of {facts.model_type}"
         if facts.quantization and self.init_lora_weights in {"mica", *_TAKING}:
             return (
                 f"{self.init_lora_weights} starts at what the weights are, and in {facts.quantization} they are packed"

@@ -15,7 +15,7 @@ from typing import Any
 from peftbench import hub
 from peftbench.errors import DataProblem, ModelProblem, first_line
 from peftbench.mirror import LOCK, Locked, model_folder, read_lock, verify
-from peftbench.models._roles import ARCHITECTURES, Roles
+from peftbench.models._roles import ARCHITECTURES, TRANSPOSED, Roles
 from peftbench.models._shapes import shapes
 from peftbench.shapes import Shapes
 from peftbench.spec import Quantization
@@ -57,6 +57,11 @@ class ModelFacts:
     def roles(self) -> Roles:
         """The layers of the architecture by role."""
         return ARCHITECTURES[self.model_type]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether linear layers keep their weights transposed; those that are packed do not."""
+        return self.model_type in TRANSPOSED and self.quantization is None
 
     @property
     def hidden_size(self) -> int:

@@ -13,13 +13,12 @@ from typing import Protocol
 
 from peftbench.errors import MissingExtra
 from peftbench.models._facts import ModelFacts
+from peftbench.models._roles import TRANSPOSED
 from peftbench.shapes import Shapes
 from peftbench.spec import Quantization
 
 # What packs like that; the extra has the package's name.
 _PACKAGES: Mapping[Quantization, str] = {"nf4": "bitsandbytes", "fp4": "bitsandbytes", "int8": "torchao"}
-# Families whose linear layers are transformers' Conv1D; torchao leaves them as they are.
-_TRANSPOSED = {"gpt2"}
 # Numbers in 4 bits that share a scale (arXiv 2305.14314, section 3).
 _BLOCK = 64
 
@@ -59,7 +58,8 @@ def fitted(method: Wish, asked: Quantization | None, facts: ModelFacts) -> tuple
 
 def obstacle(quantization: Quantization, facts: ModelFacts) -> str | None:
     """Why a model cannot be packed like that, whatever is installed, or None."""
-    if quantization == "int8" and facts.model_type in _TRANSPOSED:
+    # torchao leaves such layers as they are.
+    if quantization == "int8" and facts.model_type in TRANSPOSED:
         return f"int8 does not take the transposed layers of {facts.model_type}"
     if set(unpackable(quantization, facts.shapes)) == set(facts.shapes.linear):
         return f"{quantization} packs blocks of {_BLOCK} inputs, and no layer has a whole number of them"

@@ -31,6 +31,9 @@ _GEMMA_NORMS = (*_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernor
 _LLAMA = _roles(_SPLIT, "o_proj", "up_proj", "down_proj", _NORMS, gate="gate_proj")
 _GEMMA2 = _roles(_SPLIT, "o_proj", "up_proj", "down_proj", _GEMMA_NORMS, gate="gate_proj")
 
+# Families whose linear layers are transformers' Conv1D: their weights are inputs x outputs.
+TRANSPOSED = frozenset({"gpt2"})
+
 ARCHITECTURES: Mapping[str, Roles] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
