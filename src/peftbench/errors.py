@@ -2,6 +2,7 @@
 
 PeftbenchError
 ├── UsageError          something asked for cannot be: exit code 2, nothing was started
+│   ├── BrokenCode      a file or folder of somebody's own that cannot be imported
 │   ├── UnknownName     no such task, method, model, suite or key; the nearest one is offered
 │   ├── InvalidSpec     a suite file or an override that cannot be read
 │   ├── DataProblem     rows that are missing, unreadable or lack a column
@@ -33,6 +34,12 @@ class PeftbenchError(Exception):
 
 class UsageError(PeftbenchError):
     """Something asked for cannot be done as asked."""
+
+
+class BrokenCode(UsageError):
+    """A file or folder of somebody's own that cannot be imported; `content` is the hash of what is in it, if known."""
+
+    content: str | None = None
 
 
 class InvalidSpec(UsageError):

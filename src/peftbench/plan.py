@@ -11,7 +11,8 @@ from itertools import product
 from pathlib import Path
 
 from peftbench import registry
-from peftbench.errors import DataProblem, InvalidSpec, UnknownName
+from peftbench.errors import BrokenCode, DataProblem, InvalidSpec, UnknownName
+from peftbench.methods._broken import Broken
 from peftbench.methods._method import Method, build
 from peftbench.methods._variants import called, named, names
 from peftbench.models._facts import ModelFacts, find
@@ -83,6 +84,9 @@ def make_plan(suite: Suite, resources: Resources) -> Plan:
     models = [_model(entry, resources) for entry in suite.models]
     methods = [_method(entry) for entry in suite.methods]
     _refuse_namesakes(tasks)
+    broken = [method.value.fault for method in methods if isinstance(method.value, Broken)]
+    if broken and len(broken) == len(methods):
+        raise broken[0]
     runs: dict[str, PlannedRun] = {}
     aside: list[SetAside] = []
     cautions: dict[str, None] = {}
@@ -182,7 +186,10 @@ def _model(entry: Entry, resources: Resources) -> _Resolved:
 
 
 def _method(entry: Entry) -> _Resolved:
-    found = named(entry.use)
+    try:
+        found = named(entry.use)
+    except BrokenCode as error:
+        return _broken(entry, error)
     member = found.member
     for section, spec in (("train", TrainSpec), ("evaluate", EvalSpec)):
         own = getattr(member.value, "__dataclass_fields__", {})
@@ -201,6 +208,14 @@ def _method(entry: Entry) -> _Resolved:
         wraps=method.wraps,
     )
     return _Resolved(entry, ref, method, member.file)
+
+
+def _broken(entry: Entry, error: BrokenCode) -> _Resolved:
+    """A file that cannot be imported, which is to fail where it is run, and nowhere else."""
+    path = Path(entry.use)
+    method = Broken(entry.own(), error)
+    ref = MethodRef(name=path.stem, version=method.version, settings=method.settings(), plugin=error.content)
+    return _Resolved(entry, ref, method, str(path.absolute()))
 
 
 def _settings(

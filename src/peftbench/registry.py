@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from peftbench.errors import PeftbenchError, UnknownName, UsageError
+from peftbench.errors import BrokenCode, PeftbenchError, UnknownName, UsageError
 
 Family = Literal["tasks", "methods", "executors"]
 
@@ -171,7 +171,11 @@ def _from_path(family: Family, path: Path) -> Member:
     content = _content(family, path)
     # An edited file is another module, and so is a copy elsewhere, which may read the data beside it.
     module_name = f"peftbench_file_{path.stem}_{short_hash(_place(path))}_{content}"
-    module = sys.modules.get(module_name) or _import_file(module_name, path)
+    try:
+        module = sys.modules.get(module_name) or _import_file(module_name, path)
+    except BrokenCode as error:
+        error.content = content
+        raise
     return _member(family, path.stem, module, plugin=content, file=_place(path))
 
 
@@ -194,14 +198,14 @@ def _import_file(module_name: str, path: Path) -> ModuleType:
     return module
 
 
-def broken_code(error: BaseException, path: Path) -> UsageError:
+def broken_code(error: BaseException, path: Path) -> BrokenCode:
     """What is said of a file, or the files of a folder, that cannot be imported: the line, and the error."""
     file, line = place_in(error, path)
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
     # A folder is imported under a name that nobody has given it.
     reason = re.sub(r"peftbench_(folder|file)_\w+", path.stem, reason)
     kind = type(error).__name__
-    return UsageError(
+    return BrokenCode(
         f"{file}, line {line or '?'}: {': '.join(filter(None, (kind, reason.removesuffix('.'))))}.",
         "Mend the file; nothing was run.",
     )

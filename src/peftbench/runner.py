@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from peftbench.methods._keeping import keep
 from peftbench.record import Record
 from peftbench.seeding import stream_seed
 from peftbench.spec import Resources, RunSpec
@@ -63,7 +64,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             write_lines(folder.predictions, predictions)
             if spec.train is not None and resources.save_adapter:
                 folder.adapter.mkdir()
-                method.save(adapter.module, base, folder.adapter)
+                keep(adapter, base, folder.adapter, spec.evaluate.precision)
             if resources.probe_updates:
                 stages.probe_updates(adapter, base, test if wanted else validation)
             # After all else: no first step of training waits for it, and it can spoil nothing.

@@ -141,25 +141,35 @@ def test_a_lost_tensor_is_named(tmp_path: Path, fresh: FreshProcess) -> None:
 
 
 def test_in_a_suite_each_is_one_recorded_failure_with_its_line(tmp_path: Path) -> None:
-    """What cannot be imported is refused before anything starts; what only loses a tensor is for the check to find."""
-    phases = {"no_gradient": "fit", "unfrozen": "attach", "wrong_shape": "fit", "cannot_save": "save"}
+    """What cannot be imported as well, unless nothing else is asked for."""
+    phases = {
+        "no_gradient": "fit",
+        "unfrozen": "attach",
+        "wrong_shape": "fit",
+        "cannot_save": "save",
+        "loses": "save",
+        "no_import": "model",
+    }
     for name in phases:
         (tmp_path / f"{name}.py").write_text(broken(name))
     ask = ("--tasks", "toy_mood", "--models", "tiny", "--threads", "1", "--no-report", "--store", "s")
     small = ("train.limit=16", "train.max_steps=2", "evaluate.limit=2")
     named = ",".join(f"{name}.py" for name in phases)
-    done = peftbench("run", *ask, *small, "--methods", f"{named},lora", folder=tmp_path)
+    (tmp_path / "whole.py").write_text(WHOLE)
+    done = peftbench("run", *ask, *small, "--methods", f"{named},lora,whole.py", folder=tmp_path)
     assert done.code == 1, done.err
     assert "Traceback" not in done.err
+    assert "no_import: its runs will fail: no_import.py, line 6: ModuleNotFoundError" in " ".join(done.err.split())
     records = {record.spec.method.name: record for record in Store(tmp_path / "s").records()}
-    assert records.pop("lora").failure is None
+    assert [records.pop(name).failure for name in ("lora", "whole")] == [None, None]
     assert {name: record.failure.phase for name, record in records.items() if record.failure} == phases
     messages = {name: record.failure.message for name, record in records.items() if record.failure}
     assert messages["no_gradient"].startswith("no_gradient.py, line 15: element 0 of tensors does not require grad")
     assert messages["unfrozen"].startswith("unfrozen.py, line 15: Mine leaves ")
     assert messages["wrong_shape"].startswith("wrong_shape.py, line 22: The size of tensor a")
     assert messages["cannot_save"].startswith("cannot_save.py, line 28: ")
-    (tmp_path / "no_import.py").write_text(broken("no_import"))
-    refused = peftbench("run", *ask, *small, "--methods", "no_import.py,lora", folder=tmp_path)
+    assert messages["loses"].startswith("loses.py, line 27: `save` loses ")
+    assert "no_import.py, line 6: ModuleNotFoundError: No module named" in messages["no_import"]
+    refused = peftbench("run", *ask, *small, "--methods", "no_import.py", folder=tmp_path)
     assert refused.code == 2
     assert "no_import.py, line 6: ModuleNotFoundError: No module named" in refused.sentence

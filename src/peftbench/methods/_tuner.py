@@ -226,7 +226,9 @@ def _imported(folder: Path, content: str) -> tuple[ModuleType, ModuleType]:
         except (Exception, SystemExit) as error:
             for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
                 del sys.modules[name]
-            raise registry.broken_code(error, folder) from error
+            broken = registry.broken_code(error, folder)
+            broken.content = content
+            raise broken from error
     return sys.modules[f"{package}.config"], sys.modules[f"{package}.model"]
 
 
