@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import nn
 
 from peftbench.cost.meter import Reading, meter
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.models._layout import Layout, choose_for_answers
 from peftbench.models._load import LoadedModel
 from peftbench.record import Merged, Prediction
 from peftbench.spec import EvalSpec
@@ -43,12 +45,16 @@ class Answered:
 
 @dataclass(frozen=True)
 class Asking:
-    """How questions are put: to which base, under which rules, `batch` at a time."""
+    """How questions are put: to which base, under which rules, `batch` at a time.
+
+    More than the `longest` tokens do not stand in one row with others.
+    """
 
     base: LoadedModel
     spec: EvalSpec
     batch: int
     progress: Callable[[int, int], None]
+    longest: int | None = None
 
     @property
     def decoding(self) -> Decoding:
@@ -63,13 +69,18 @@ class Asking:
 
     def ask(self, module: nn.Module, questions: Sequence[Question], split: Split) -> Answered:
         """Answer the questions with a module that takes the calls of the base."""
-        how = self.decoding
         prompts = [question.encoded.prompt for question in questions if question.encoded is not None]
         with meter("predict", self.base.device) as reading:
+            how = replace(self.decoding, layout=self._layout(module))
             ids = greedy(module, prompts, how, self.progress)
         written = iter(ids)
         texts = [self.base.chat.decode(next(written)) if question.fits else None for question in questions]
         return Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
+
+    def _layout(self, module: nn.Module) -> Layout:
+        """Found out for each adapter as it was trained: it has to answer in one row as it does alone."""
+        with torch.autocast(self.base.device.type, dtype=torch.bfloat16, enabled=self.spec.precision == "bf16"):
+            return choose_for_answers(module, self.base.device, self.longest)
 
     def ask_merged(self, merged: nn.Module, attached: Answered, task: Task) -> Merged:
         """Answer the same questions with the adapter folded into the base."""

@@ -24,7 +24,7 @@ _PACKAGES = (
 )
 
 
-def describe(device: str, threads: int) -> Environment:
+def describe(device: str, threads: int, matmul: str = "torch") -> Environment:
     """The environment of this process."""
     return Environment(
         peftbench=__version__,
@@ -33,6 +33,7 @@ def describe(device: str, threads: int) -> Environment:
         processor=_processor(),
         device=device,
         threads=threads,
+        matmul=matmul,
         packages={name: version for name in _PACKAGES if (version := _version(name))},
     )
 

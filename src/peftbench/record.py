@@ -40,6 +40,7 @@ class FitResult(Value):
     last_loss: float
     best_step: int | None = Field(description="step whose weights were kept; absent when the last one was asked for")
     best_validation_loss: float | None
+    layout: str = Field(default="", description="how the examples of a step were put before the model, and why so")
     batches: str = Field(description="hash of the examples of every step, in order: equal for every method of a seed")
 
 
@@ -93,6 +94,7 @@ class Environment(Value):
     processor: str
     device: str
     threads: int
+    matmul: str = Field(default="torch", description="what multiplies matrices on a CPU: what torch takes, or onednn")
     packages: dict[str, str]
 
 

@@ -19,7 +19,7 @@ from peftbench.errors import InvalidSpec, UnknownName
 SCHEMA = 1
 # Raised when loop, loss, decoding, or a reader or metric that task files name changes results, so that old and new
 # results never share an id. A task in Python has a version of its own.
-NUMERICS = 1
+NUMERICS = 2
 
 Settings = dict[str, JsonValue]
 # How answers are read and counted: by the task, or as the published benchmark did.
@@ -359,6 +359,13 @@ class Resources(Value):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; the library's default when absent")
     micro_batch: int | None = Field(default=None, ge=1, description="examples per forward pass in training")
     eval_batch: int = Field(default=16, ge=1, description="examples decoded together")
+    mode: Literal["fast", "lean"] = Field(
+        default="fast", description="lean computes again in training what fast keeps in memory"
+    )
+    matmul: Literal["auto", "torch", "onednn"] = Field(
+        default="auto",
+        description="what multiplies matrices on a CPU; auto takes oneDNN where it is as exact and faster",
+    )
     save_adapter: bool = True
     probe_updates: bool = Field(default=False, description="writes how large the updates of an adapter are, by layer")
     data_root: str | None = Field(default=None, description="folder with a local mirror of the data sets")

@@ -21,10 +21,12 @@ from peftbench.environment import describe
 from peftbench.errors import DataProblem, Diverged, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise
 from peftbench.evaluation.updates import updates_on
+from peftbench.matmul import in_use, settle
 from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
 from peftbench.methods._places import begins
 from peftbench.models._chat import Encoded, Message
+from peftbench.models._layout import Layout
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
@@ -92,6 +94,18 @@ def first_epoch(spec: RunSpec, questions: Sequence[Question]) -> list[Encoded]:
     return _encoded([questions[place] for place in itertools.islice(order, len(questions))])
 
 
+def _training_data(
+    train: Sequence[Question], held_out: Sequence[Question], drawn: Sequence[Sequence[int]]
+) -> TrainingData:
+    """What is learned from, in the steps that were drawn over all questions, whether they fit or not.
+
+    One that does not fit beside a method's virtual tokens does not move the others.
+    """
+    place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.fits)}
+    steps = [step for step in ([place[old] for old in step if old in place] for step in drawn) if step]
+    return TrainingData(_encoded(train), _encoded(held_out), steps)
+
+
 class Unmeasured:
     """What could not be measured beside the answers, and why: they are there and judged, and not given up for it."""
 
@@ -122,6 +136,7 @@ class Stages:
         self._system_message: str | None = None
         self._size, self._total = Kept(0), 0
         self._forward_length, self._shot_tokens = 0, 0
+        self._longest: int | None = None
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
         self._fit_reading: Reading | None = None
@@ -132,6 +147,7 @@ class Stages:
         self._failure: Failure | None = None
         self._unmeasured = Unmeasured(resources, self._log)
         torch.set_num_threads(resources.threads or _THREADS)
+        self._matmul = in_use(), settle(resources.matmul)
 
     def told(self, task: Task) -> None:
         """Note what stands for the task in tables."""
@@ -153,6 +169,7 @@ class Stages:
             self._log(f"the chat template adds {self._system_message!r}")
         longest = {"fit": self._spec.train.max_length if self._spec.train else 0, "ask": self._spec.evaluate.max_length}
         self._forward_length = forward_length(base.facts.context, virtual_tokens)
+        self._longest = base.facts.longest_in_row(virtual_tokens)
         room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
         return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)
 
@@ -173,23 +190,20 @@ class Stages:
         """Note how much is trained, or was before."""
         self._size = adapter.size
 
-    def fit(self, adapter: Adapter, base: LoadedModel, train: Sequence[Question], held_out: Sequence[Question]) -> None:
+    def fit(self, adapter: Adapter, layout: Layout, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""
-        spec, seed = self._spec.train, self._spec.seed
+        spec, seed, asked = self._spec.train, self._spec.seed, self._resources
         assert spec is not None
         assert seed is not None
-        # Drawn over all questions: one that does not fit beside a method's virtual tokens must not move the others.
         drawn = schedule(len(train), spec, seed)
-        place = {old: new for new, old in enumerate(old for old, question in enumerate(train) if question.fits)}
-        steps = [step for step in ([place[old] for old in step if old in place] for step in drawn) if step]
-        data = TrainingData(_encoded(train), _encoded(held_out), steps)
-        micro_batch = self._resources.micro_batch or spec.effective_batch
-        how = How(base.device, micro_batch, self._folder.train_log, self._progress)
-        with meter("fit", base.device) as reading:
+        data = _training_data(train, held_out, drawn)
+        micro_batch, lean = asked.micro_batch or spec.effective_batch, asked.mode == "lean"
+        how = How(self._device, micro_batch, self._folder.train_log, self._progress, layout, lean)
+        with meter("fit", self._device) as reading:
             fitted = fit(adapter, data, spec, seed, how)
         self._fit_reading, self._step_seconds = reading, fitted.step_seconds
         self._fit = FitResult(
-            steps=len(steps),
+            steps=len(data.steps),
             examples=len(data.train),
             tokens=fitted.tokens,
             cut=sum(encoded.cut for encoded in data.train),
@@ -198,6 +212,7 @@ class Stages:
             last_loss=fitted.last_loss,
             best_step=fitted.best_step,
             best_validation_loss=fitted.best_validation_loss,
+            layout=str(layout),
             batches=fingerprint(drawn, [question.item for question in train]),
         )
 
@@ -220,7 +235,8 @@ class Stages:
                 self._merged = self._asking(base, "merge").ask_merged(merged, self._answered, task)
 
     def _asking(self, base: LoadedModel, phase: str) -> Asking:
-        return Asking(base, self._spec.evaluate, self._resources.eval_batch, partial(self._progress, phase))
+        progress = partial(self._progress, phase)
+        return Asking(base, self._spec.evaluate, self._resources.eval_batch, progress, self._longest)
 
     def count_flops(
         self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]
@@ -264,8 +280,9 @@ class Stages:
         self._failure = _failure(self._phase, error, self._resources)
 
     def record(self) -> Record:
-        """The outcome. A failed run has no scores, whatever was computed before the fault."""
+        """The outcome, at the end of all. A failed run has no scores, whatever was computed before the fault."""
         failed = self._failure is not None
+        settle(self._matmul[0])
         return Record(
             run_id=self._spec.run_id,
             spec=self._spec,
@@ -277,7 +294,7 @@ class Stages:
             fit=self._fit,
             cost=None if failed else self._cost(),
             system_message=self._system_message,
-            environment=describe(_device_name(self._device), torch.get_num_threads()),
+            environment=describe(_device_name(self._device), torch.get_num_threads(), self._matmul[1]),
             failure=self._failure,
             unmeasured=() if failed else tuple(self._unmeasured.said),
             started=self._started,

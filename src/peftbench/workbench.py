@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from peftbench import registry
 from peftbench.errors import DataProblem, UsageError
 from peftbench.methods._attach import Adapter, Original, attached
 from peftbench.methods._method import Method, build
 from peftbench.models._chat import Encoded
 from peftbench.models._facts import ModelFacts, find
+from peftbench.models._layout import Layout, choose
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
 from peftbench.tasks._task import Item, Split, Task, items, sample
@@ -37,6 +40,7 @@ class Workbench:
 
     # FLOPs that were counted, by what decides them: runs that differ in task or seed alone count once.
     flops: dict[str, int] = field(default_factory=dict)
+    layouts: dict[str, Layout] = field(default_factory=dict)
     _base: _Base | None = None
     _task: TaskRef | None = None
     _items: dict[tuple[Split, int | None, str | None], list[Item]] = field(default_factory=dict)
@@ -93,6 +97,25 @@ class Workbench:
         """
         base = self._there()
         return attached(method, base.model.showing(examples), base.original, to_merge=to_merge)
+
+    def layout(self, spec: RunSpec, adapter: Adapter) -> Layout:
+        """How examples are put before an attached method in training; found out once."""
+        base = self._there().model
+        assert spec.train is not None
+        bf16 = spec.train.precision == "bf16"
+        shapes = [list(value.shape) for value in adapter.trainable.values()]
+        key = f"{spec.base.model_dump_json()} {spec.method.model_dump_json()} {bf16} {shapes}"
+        if key not in self.layouts:
+            tokens = adapter.method.virtual_tokens
+            with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=bf16):
+                self.layouts[key] = choose(
+                    adapter.module,
+                    adapter.trainable.values(),
+                    base.device,
+                    base.facts.longest_in_row(tokens),
+                    learned_beginning=tokens > 0,
+                )
+        return self.layouts[key]
 
     def ask(self, ref: TaskRef, items: Sequence[Item], room: Room, shots: Sequence[Item] = ()) -> list[Question]:
         """Items of a task as token ids for the base that was asked for last; each is encoded once.

@@ -13,6 +13,7 @@ from transformers import AddedToken
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.models._chat import Chat, Message
 from peftbench.models._facts import find
+from peftbench.models._layout import Layout
 from peftbench.models._load import LoadedModel, load
 from peftbench.spec import ModelRef
 
@@ -50,6 +51,9 @@ def test_equal_to_generate_in_any_batch(base: LoadedModel) -> None:
     assert any(expected)
     for batch in (1, 2, 6):
         assert greedy(base.model, prompts, Decoding(12, base.chat.end_id, batch, CPU)) == expected
+        in_a_row = Decoding(12, base.chat.end_id, batch, CPU, layout=Layout(packed=True, shared=True))
+        # Asked again and again, so that answers are drafted.
+        assert greedy(base.model, prompts * 3, in_a_row) == expected * 3
 
 
 def test_one_beginning_token_at_most(base: LoadedModel) -> None:

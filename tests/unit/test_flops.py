@@ -121,7 +121,7 @@ def test_fused_attention_counts_like_plain_attention(base_of: Any, family: str) 
         model.set_attn_implementation(kind)
         found.add(forward_flops(model, TOKENS, CPU))
     model.set_attn_implementation(own)
-    assert own == "sdpa"
+    assert own == "peftbench"
     assert found == {closed_form(model, TOKENS)}
 
 

@@ -15,6 +15,7 @@ from peftbench.methods.full import Full
 from peftbench.methods.lora import Lora
 from peftbench.models._chat import Encoded, Message
 from peftbench.models._facts import find
+from peftbench.models._layout import PADDED, Layout
 from peftbench.models._load import LoadedModel, load
 from peftbench.spec import ModelRef, TrainSpec
 from peftbench.training import loop
@@ -40,11 +41,23 @@ def examples(base: LoadedModel) -> list[Encoded]:
     return [encoded for encoded in found if encoded is not None]
 
 
-def how(tmp_path: Path, micro_batch: int = 8) -> How:
-    return How(CPU, micro_batch, tmp_path / "train.jsonl", lambda phase, done, total: None)
+LAYOUTS = [
+    PADDED,
+    Layout(packed=True),
+    Layout(packed=True, shared=True),
+    Layout(packed=True, shared=True, dense=torch.float32),
+    Layout(packed=True, shared=True, longest=5),
+]
 
 
-def test_loss_is_that_of_the_library(base: LoadedModel, examples: list[Encoded]) -> None:
+def how(tmp_path: Path, micro_batch: int = 8, layout: Layout = PADDED) -> How:
+    return How(CPU, micro_batch, tmp_path / "train.jsonl", lambda phase, done, total: None, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_loss_is_that_of_the_library(
+    base: LoadedModel, examples: list[Encoded], tmp_path: Path, layout: Layout
+) -> None:
     """One unpadded example at a time, labels as `transformers` wants them, summed over answer tokens."""
     expected = 0.0
     for encoded in examples:
@@ -55,7 +68,7 @@ def test_loss_is_that_of_the_library(base: LoadedModel, examples: list[Encoded])
             expected += float(base.model(input_ids=ids, labels=labels).loss) * len(encoded.answer)
     spec = TrainSpec(learning_rate=1e-3)
     with torch.no_grad():
-        together = float(summed_loss(base.model, examples, spec, CPU))
+        together = float(summed_loss(base.model, examples, spec, how(tmp_path, layout=layout)))
     assert together == pytest.approx(expected, rel=1e-5)
 
 
@@ -63,16 +76,17 @@ def test_the_end_token_is_learned(base: LoadedModel, examples: list[Encoded]) ->
     assert all(encoded.answer[-1] == base.chat.end_id for encoded in examples)
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 3])
-def test_micro_batches_give_the_gradient_of_the_whole(
-    base: LoadedModel, examples: list[Encoded], tmp_path: Path, micro_batch: int
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 8])
+def test_micro_batches_give_the_gradient_of_the_whole_in_any_layout(
+    base: LoadedModel, examples: list[Encoded], tmp_path: Path, micro_batch: int, layout: Layout
 ) -> None:
-    def gradients(size: int) -> torch.Tensor:
+    def gradients(size: int, layout: Layout) -> torch.Tensor:
         with attached(Full(), base) as adapter:
-            loop.backward(adapter, examples, TrainSpec(learning_rate=1e-3), how(tmp_path, size))
+            loop.backward(adapter, examples, TrainSpec(learning_rate=1e-3), how(tmp_path, size, layout))
             return torch.cat([value.grad.flatten() for value in adapter.trainable.values() if value.grad is not None])
 
-    whole, split = gradients(8), gradients(micro_batch)
+    whole, split = gradients(8, PADDED), gradients(micro_batch, layout)
     assert float((whole - split).norm() / whole.norm()) < 1e-5
 
 
@@ -138,7 +152,7 @@ def test_divergence_is_an_error(base: LoadedModel, examples: list[Encoded], tmp_
 def test_mean_loss_is_over_answer_tokens(base: LoadedModel, examples: list[Encoded], tmp_path: Path) -> None:
     spec = TrainSpec(learning_rate=1e-3)
     with torch.no_grad():
-        parts = [float(summed_loss(base.model, [encoded], spec, CPU)) for encoded in examples]
+        parts = [float(summed_loss(base.model, [encoded], spec, how(tmp_path))) for encoded in examples]
     expected = sum(parts) / sum(len(encoded.answer) for encoded in examples)
     assert mean_loss(base.model, examples, spec, how(tmp_path, 3)) == pytest.approx(expected, rel=1e-5)
     assert math.isfinite(expected)

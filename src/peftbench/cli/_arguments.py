@@ -31,6 +31,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads of a run.")]
 MicroBatch = Annotated[int | None, typer.Option(help="Examples per forward pass in training.")]
 EvalBatch = Annotated[int | None, typer.Option(help="Examples answered together.")]
+Mode = Annotated[str, typer.Option(help="fast, or lean: much less memory in training, for more time.")]
+Matmul = Annotated[
+    str, typer.Option(help="On a CPU: torch, onednn, or auto, which takes onednn where it is as exact and faster.")
+]
 KeepAdapters = Annotated[bool, typer.Option("--adapters/--no-adapters", help="Keep the trained adapters.")]
 ProbeUpdates = Annotated[
     bool, typer.Option("--probe-updates", help="Write how large the updates of adapters are, layer by layer.")
@@ -62,25 +66,13 @@ def suite_of(what: list[str] | None, tasks: str, models: str, methods: str, seed
     return read_suite(names[0], overrides) if names else build_suite({}, overrides)
 
 
-def resources_of(
-    data_root: Path | None,
-    device: str,
-    threads: int | None,
-    micro_batch: int | None,
-    eval_batch: int | None,
-    adapters: bool,
-    probe_updates: bool,
-) -> Resources:
-    """How and where runs are to be done; InvalidSpec for an unknown device or a number that is none."""
+def resources_of(data_root: Path | None, **given: Any) -> Resources:
+    """How and where runs are to be done, by the names of its fields; InvalidSpec for a value that cannot be."""
     from peftbench.spec import Resources
 
-    given: dict[str, Any] = {"device": device, "save_adapter": adapters, "threads": threads, "micro_batch": micro_batch}
-    given["probe_updates"] = probe_updates
     if data_root is not None:
         given["data_root"] = str(data_root.resolve())
-    if eval_batch is not None:
-        given["eval_batch"] = eval_batch
-    return Resources.parse(given, "the command line")
+    return Resources.parse({name: value for name, value in given.items() if value is not None}, "the command line")
 
 
 def show_on_terminal(renderable: Any) -> None:

@@ -18,8 +18,10 @@ from peftbench.cli._arguments import (
     EvalBatch,
     Executor,
     KeepAdapters,
+    Matmul,
     Methods,
     MicroBatch,
+    Mode,
     Models,
     ProbeUpdates,
     Retry,
@@ -57,6 +59,8 @@ def run(
     threads: Threads = None,
     micro_batch: MicroBatch = None,
     eval_batch: EvalBatch = None,
+    mode: Mode = "fast",
+    matmul: Matmul = "auto",
     adapters: KeepAdapters = True,
     probe_updates: ProbeUpdates = False,
     executor: Executor = "inline",
@@ -66,7 +70,17 @@ def run(
 ) -> None:
     """Do what is missing of a suite, then report. Called again, it continues."""
     suite = suite_of(what, tasks, models, methods, seeds)
-    resources = resources_of(data_root, device, threads, micro_batch, eval_batch, adapters, probe_updates)
+    resources = resources_of(
+        data_root,
+        device=device,
+        threads=threads,
+        micro_batch=micro_batch,
+        eval_batch=eval_batch,
+        mode=mode,
+        matmul=matmul,
+        save_adapter=adapters,
+        probe_updates=probe_updates,
+    )
     _do(suite, resources, store, (executor, workers), retry=retry, report=report)
 
 
@@ -80,6 +94,7 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = None,
     eval_batch: EvalBatch = None,
+    matmul: Matmul = "auto",
     executor: Executor = "inline",
     workers: Workers = None,
     retry: Retry = False,
@@ -93,7 +108,9 @@ def evaluate(
 
     methods = ",".join(verbs.trained_adapters(adapter))
     suite = suite_of(what, tasks, models, methods, "")
-    resources = resources_of(data_root, device, threads, None, eval_batch, adapters=False, probe_updates=False)
+    resources = resources_of(
+        data_root, device=device, threads=threads, eval_batch=eval_batch, matmul=matmul, save_adapter=False
+    )
     _do(suite, resources, store, (executor, workers), retry=retry, report=report)
 
 

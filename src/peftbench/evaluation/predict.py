@@ -1,25 +1,63 @@
-"""Greedy decoding in batches, with a cache, through the same call that training uses."""
+"""Greedy decoding: the most likely continuation of every prompt, through the same call that training uses.
+
+Most answers are short and were given before. So those given before stand behind every prompt as drafts, all in one
+row, and one forward pass says of each of their tokens what would follow it: by causality that is what decoding token
+by token finds. What leaves the drafts is decoded token by token, with a cache.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import nn
 
 from peftbench.models._batch import pad
+from peftbench.models._layout import PADDED, Layout, common_beginning, in_a_row
+
+# Answers that are worth a draft are at most as long as this, and all drafts together as that, in tokens.
+_SHORT, _TOGETHER = 8, 24
+# Prompts that are asked first, to see what is answered; and the last answers that decide whether drafts are worth it.
+_FIRST, _LAST = 4, 16
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to decode: at most `max_new_tokens` after each prompt, up to and without `end_id`."""
+    """How to decode: at most `max_new_tokens` after each prompt, up to and without `end_id`, `batch` prompts at a time.
+
+    Drafts are tried where a `layout` puts prompts into one row.
+    """
 
     max_new_tokens: int
     end_id: int
     batch: int
     device: torch.device
     bf16: bool = False
+    layout: Layout = PADDED
+
+
+@dataclass
+class _Drafts:
+    """Answers that were given, how often, and which of the last ones had been given before."""
+
+    given: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    again: deque[bool] = field(default_factory=lambda: deque(maxlen=_LAST))
+
+    def note(self, answer: Sequence[int]) -> None:
+        """An answer that was found now."""
+        self.again.append(tuple(answer) in self.given)
+        self.given[tuple(answer)] += 1
+
+    def likely(self) -> list[tuple[int, ...]]:
+        """The most frequent short answers; none while most answers are new."""
+        if 2 * sum(self.again) < len(self.again):
+            return []
+        short = [answer for answer, _ in self.given.most_common() if len(answer) <= _SHORT]
+        together = accumulate(map(len, short))
+        return [answer for answer, total in zip(short, together, strict=True) if total <= _TOGETHER]
 
 
 def greedy(
@@ -30,27 +68,79 @@ def greedy(
 ) -> list[list[int]]:
     """The most likely continuation of every prompt, token by token, in the order of the prompts.
 
-    Prompts of similar length are decoded together; which ones are decided by the prompts alone.
+    Prompts of similar length are decoded together; which ones, the prompts and their answers decide.
     """
     module.eval()
-    order = sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place))
-    answers: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), how.batch):
-        places = order[start : start + how.batch]
-        for place, answer in zip(places, _decode([prompts[place] for place in places], module, how), strict=True):
-            answers[place] = answer
-        progress(min(start + how.batch, len(order)), len(order))
-    return answers
+    left = deque(sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place)))
+    whole: dict[int, list[int]] = {}
+    begun: dict[int, list[int]] = {}
+    drafts = _Drafts()
+
+    def note(place: int, answer: list[int]) -> None:
+        whole[place] = answer
+        drafts.note(answer)
+
+    while len(whole) < len(prompts):
+        places = [left.popleft() for _ in range(min(len(left), how.batch if whole else _FIRST))]
+        texts, likely = [prompts[place] for place in places], drafts.likely()
+        if likely and places and how.layout.takes(texts, max(map(len, likely))):
+            for place, (answer, is_whole) in zip(places, _drafted(texts, likely, module, how), strict=True):
+                note(place, answer) if is_whole else begun.update({place: answer})
+        else:
+            begun.update((place, []) for place in places)
+        # Few that left their drafts wait for others, to be decoded together.
+        if begun and (2 * len(begun) >= len(places) or not left):
+            answers = _decode([(prompts[place], answer) for place, answer in begun.items()], module, how)
+            for place, answer in zip([*begun], answers, strict=True):
+                note(place, answer)
+            begun.clear()
+        progress(len(whole), len(prompts))
+    return [whole[place] for place in range(len(prompts))]
 
 
 @torch.inference_mode()
-def _decode(prompts: Sequence[Sequence[int]], module: nn.Module, how: Decoding) -> list[list[int]]:
-    batch = pad(prompts, how.device)
+def _drafted(
+    prompts: Sequence[Sequence[int]], drafts: Sequence[tuple[int, ...]], module: nn.Module, how: Decoding
+) -> list[tuple[list[int], bool]]:
+    """What follows each prompt as far as the drafts tell, and whether that is the whole answer."""
+    common = common_beginning(prompts) if how.layout.shared else 0
+    row = in_a_row(prompts, how.device, how.layout, common=common, branches=drafts)
+    ends = row.segments.ends
+    # Of every segment the last token of the prompt, and all of the drafts.
+    behind = [end - sum(map(len, drafts)) - 1 for end in ends[1:]]
+    asked = [place for start, end in zip(behind, ends[1:], strict=True) for place in range(start, end)]
+    with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
+        chosen = row.logits(module, asked).argmax(dim=-1).tolist()
+    width = len(asked) // len(prompts)
+    return [_followed(chosen[start : start + width], drafts, how) for start in range(0, len(chosen), width)]
+
+
+def _followed(chosen: Sequence[int], drafts: Sequence[tuple[int, ...]], how: Decoding) -> tuple[list[int], bool]:
+    """Go from token to token: `chosen` are those that follow the prompt, and then every token of every draft."""
+    starts = [*accumulate(map(len, drafts), initial=1)]
+    written: list[int] = []
+    token = chosen[0]
+    while token != how.end_id:
+        written.append(token)
+        if len(written) == how.max_new_tokens:
+            break
+        so_far = zip(starts, drafts, strict=False)
+        place = next((start + len(written) - 1 for start, draft in so_far if [*draft[: len(written)]] == written), None)
+        if place is None:
+            return written, False
+        token = chosen[place]
+    return written, True
+
+
+@torch.inference_mode()
+def _decode(begun: Sequence[tuple[Sequence[int], list[int]]], module: nn.Module, how: Decoding) -> list[list[int]]:
+    """Whole answers to prompts, given with what is known of the answers."""
+    batch = pad([(*prompt, *answer) for prompt, answer in begun], how.device)
     ids, mask, positions, cache = batch.input_ids, batch.attention_mask, batch.position_ids, None
     written: list[torch.Tensor] = []
-    finished = torch.zeros(len(prompts), dtype=torch.bool, device=how.device)
+    finished = torch.zeros(len(begun), dtype=torch.bool, device=how.device)
     with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
-        for _ in range(how.max_new_tokens):
+        for _ in range(how.max_new_tokens - min(len(answer) for _, answer in begun)):
             output = module(
                 input_ids=ids,
                 attention_mask=mask,
@@ -66,6 +156,7 @@ def _decode(prompts: Sequence[Sequence[int]], module: nn.Module, how: Decoding) 
             if bool(finished.all()):
                 break
             ids, positions = chosen[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-    rows = torch.stack(written, dim=1).tolist()
-    return [row[: row.index(how.end_id)] if how.end_id in row else row for row in rows]
+            mask = torch.cat([mask, mask.new_ones(len(begun), 1)], dim=1)
+    answers = [[*answer, *row] for (_, answer), row in zip(begun, torch.stack(written, dim=1).tolist(), strict=True)]
+    cut = [answer[: how.max_new_tokens] for answer in answers]
+    return [answer[: answer.index(how.end_id)] if how.end_id in answer else answer for answer in cut]

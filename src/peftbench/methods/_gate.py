@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftbench.errors import MethodProblem
 from peftbench.methods._sites import Watch, real_tokens, relative_size
+from peftbench.segments import carried
 
 # The least width of the surrogate's slope, in relative sizes; also what it is while no update is there yet.
 NARROWEST = 0.02
@@ -49,8 +51,15 @@ class Gated(nn.Module):
         self.register_buffer("_sums", torch.zeros(2, len(sites), dtype=torch.float32, device=device))
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """What the module answers."""
+        """What the module answers.
+
+        Raises:
+            MethodProblem: a token that examples share is to be trained on, which would count once.
+        """
         self._mask = options.get("attention_mask")
+        segments = carried(self._mask)
+        if torch.is_grad_enabled() and segments is not None and segments.shared:
+            raise MethodProblem("every example counts all of its tokens", "Give each its own.")
         self._densities.clear()
         return self.module(*inputs, **options)
 

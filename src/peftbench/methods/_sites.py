@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftbench.segments import carried
+
 # Told the number of a site and what it puts out without and with its adapter, both [..., width]; what is given back
 # takes the place of the latter.
 See = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
@@ -109,10 +111,11 @@ def relative_size(base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
 def real_tokens(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     """Which of a site's tokens, of the shape of `like`, are no padding.
 
-    `mask` is the caller's attention mask, [rows, tokens], 1 where a token is; None where all are. A site may be asked
-    for the last tokens alone: after a cache, or before a head. Some layers are given the tokens of all rows in one.
+    `mask` is the caller's attention mask, [rows, tokens], 1 where a token is; None, or of segments, where all are. A
+    site may be asked for the last tokens alone: after a cache, or before a head. Some layers are given the tokens of
+    all rows in one.
     """
-    if mask is None:
+    if mask is None or carried(mask) is not None:
         return torch.ones_like(like, dtype=torch.bool)
     return mask[:, -(like.numel() // len(mask)) :].reshape(like.shape).bool()
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import Cache, DynamicLayer
+
+from peftbench.segments import Segments, carried
 
 
 class _Behind(nn.Module):
@@ -50,6 +53,8 @@ class VirtualTokens(_Behind):
         **options: Any,
     ) -> Any:
         """The base's answer for the caller's tokens; the prompt is put in front when there is no cache yet."""
+        if segments := carried(attention_mask):
+            return self._segments(input_ids, segments, position_ids, **options)
         rows = input_ids.shape[0]
         padding = (attention_mask.cumsum(dim=1) == 0).sum(dim=1)
         mask = _joined(attention_mask.new_ones(rows, self.count), attention_mask, padding)
@@ -72,6 +77,20 @@ class VirtualTokens(_Behind):
             output.logits = output.logits[:, -input_ids.shape[1] :]
         return output
 
+    def _segments(
+        self, input_ids: torch.Tensor, segments: Segments, positions: torch.Tensor, logits_to_keep: Any, **options: Any
+    ) -> Any:
+        """The base's answer for texts in one row, which share the prompt; logits are those of a tensor of places."""
+        embedded = self.base.get_input_embeddings()(input_ids)
+        own = torch.arange(self.count, device=positions.device)[None]
+        return self.base(
+            inputs_embeds=torch.cat([self.prompt(1).to(embedded.dtype), embedded], dim=1),
+            attention_mask=segments.behind(self.count).mask(),
+            position_ids=torch.cat([own, positions + self.count], dim=1),
+            logits_to_keep=logits_to_keep + self.count,
+            **options,
+        )
+
 
 class CachedPrefix(_Behind):
     """A base model behind the learned keys and values of a `peft.PeftModel`.
@@ -86,19 +105,51 @@ class CachedPrefix(_Behind):
         attention_mask: torch.Tensor,
         position_ids: torch.Tensor,
         past_key_values: Any = None,
+        *,
+        use_cache: bool = True,
         **options: Any,
     ) -> Any:
         """The base's answer for the caller's tokens; the prefix is put into the cache when there is none yet."""
         rows = input_ids.shape[0]
         if past_key_values is None or past_key_values.get_seq_length() == 0:
             past_key_values = self.prompt(rows)
+            if not use_cache:
+                past_key_values = _unchanging(past_key_values)
+        if segments := carried(attention_mask):
+            mask = segments.mask(self.count)
+        else:
+            mask = torch.cat([attention_mask.new_ones(rows, self.count), attention_mask], dim=1)
         return self.base(
             input_ids=input_ids,
-            attention_mask=torch.cat([attention_mask.new_ones(rows, self.count), attention_mask], dim=1),
+            attention_mask=mask,
             position_ids=position_ids + self.count,
             past_key_values=past_key_values,
+            use_cache=use_cache,
             **options,
         )
+
+
+class _Unchanging(DynamicLayer):  # type: ignore[misc]  # transformers leaves it untyped
+    """Keys and values of a layer that are put in front of others, and stay as they are.
+
+    So a layer may be computed a second time, for its gradient.
+    """
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        """Keys and values [rows, heads, cached + tokens, size]."""
+        assert self.keys is not None
+        assert self.values is not None
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+
+def _unchanging(cache: Any) -> Cache:
+    """A cache with the same keys and values, to which nothing is added."""
+    layers = []
+    for filled in cache.layers:
+        layer = _Unchanging()
+        layer.keys, layer.values, layer.is_initialized = filled.keys, filled.values, True
+        layers.append(layer)
+    return Cache(layers=layers)
 
 
 def _joined(prompt: torch.Tensor, own: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:

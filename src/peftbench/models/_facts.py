@@ -63,6 +63,13 @@ class ModelFacts:
         """Whether linear layers keep their weights transposed; those that are packed do not."""
         return self.model_type in TRANSPOSED and self.quantization is None
 
+    def longest_in_row(self, virtual_tokens: int) -> int | None:
+        """Tokens of a text that all see each other, behind a method's virtual ones; None where there is no limit.
+
+        A row of several texts says by a mask who sees whom, and a window of attention would not be heard beside it.
+        """
+        return None if self.sliding_window is None else self.sliding_window - virtual_tokens
+
     @property
     def hidden_size(self) -> int:
         """The width of the embeddings, as `transformers` calls it."""

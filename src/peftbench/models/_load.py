@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from peftbench.cache import cache_folder
 from peftbench.errors import MissingExtra, ModelProblem, first_line
 from peftbench.file_lock import lock_file
+from peftbench.models._attention import know_segments
 from peftbench.models._chat import Chat, Encoded
 from peftbench.models._facts import ModelFacts, gguf_file
 from peftbench.models._packed import keep_layout, numbers, packing_options
@@ -73,6 +74,7 @@ def load(ref: ModelRef, facts: ModelFacts, device: torch.device) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         # Which attention is used is the library's choice: it knows the families that its fused one gets wrong.
         model = _whole(ref.name, source, dtype=getattr(torch, ref.dtype), use_safetensors=True, **options, **packed)
+        know_segments(model)
     with reading_errors(f"The chat template of {ref.name} cannot be used", facts):
         chat = Chat(tokenizer, ref.chat)
     model.requires_grad_(requires_grad=False)

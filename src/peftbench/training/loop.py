@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -15,11 +16,12 @@ from torch import nn
 from peftbench.errors import DataProblem, Diverged
 from peftbench.methods._attach import Adapter
 from peftbench.methods._snapshot import Snapshot
-from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
+from peftbench.models._layout import PADDED, Layout, answer_logits
 from peftbench.seeding import stream_seed
 from peftbench.spec import TrainSpec
 from peftbench.training.optim import learning_rate_factor, optimizer
+from peftbench.training.recompute import recomputed
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,6 +43,8 @@ class How:
     micro_batch: int
     log: Path
     progress: Progress
+    layout: Layout = PADDED
+    lean: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,11 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     losses: list[float] = []
     seconds = 0.0
     # The log is written line by line, to be read while it runs.
-    with how.log.open("w", encoding="utf-8", buffering=1) as log, Snapshot(how.log.parent) as snapshot:
+    with (
+        how.log.open("w", encoding="utf-8", buffering=1) as log,
+        Snapshot(how.log.parent) as snapshot,
+        recomputed(adapter.module) if how.lean else contextlib.nullcontext(),
+    ):
         kept = Kept(spec, snapshot)
         for number, places in enumerate(data.steps, start=1):
             started = time.perf_counter()
@@ -150,7 +158,7 @@ def backward(adapter: Adapter, batch: Sequence[Encoded], spec: TrainSpec, how: H
     loss = 0.0
     for start in range(0, len(batch), how.micro_batch):
         portion = batch[start : start + how.micro_batch]
-        part = summed_loss(adapter.module, portion, spec, how.device) / answers
+        part = summed_loss(adapter.module, portion, spec, how) / answers
         loss += float(part.detach())
         penalty = adapter.method.penalty(adapter.module)
         if penalty is not None:
@@ -165,21 +173,12 @@ def mean_loss(module: nn.Module, examples: Sequence[Encoded], spec: TrainSpec, h
     module.eval()
     total = 0.0
     for start in range(0, len(examples), how.micro_batch):
-        total += float(summed_loss(module, examples[start : start + how.micro_batch], spec, how.device))
+        total += float(summed_loss(module, examples[start : start + how.micro_batch], spec, how))
     return total / sum(len(encoded.answer) for encoded in examples)
 
 
-def summed_loss(module: nn.Module, batch: Sequence[Encoded], spec: TrainSpec, device: torch.device) -> torch.Tensor:
-    """Cross-entropy summed over the answer tokens of a batch.
-
-    Rows are padded on the left, so every answer ends in the last column and logits are needed for the tail alone.
-    """
-    padded = pad([(*encoded.prompt, *encoded.answer) for encoded in batch], device)
-    tail = max(len(encoded.answer) for encoded in batch)
-    labels = padded.input_ids[:, -tail:].clone()
-    for row, encoded in enumerate(batch):
-        labels[row, : tail - len(encoded.answer)] = -100
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
-        logits = module(**padded.inputs(), use_cache=False, logits_to_keep=tail + 1).logits
-    predicted = logits[:, -tail - 1 : -1].float()
-    return nn.functional.cross_entropy(predicted.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+def summed_loss(module: nn.Module, batch: Sequence[Encoded], spec: TrainSpec, how: How) -> torch.Tensor:
+    """Cross-entropy summed over the answer tokens of a batch."""
+    with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
+        logits, labels = answer_logits(module, batch, how.device, how.layout)
+    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")

@@ -1,0 +1,373 @@
+"""How long a training step takes, and how much memory, beside the `Trainer` of transformers as it is used elsewhere.
+
+    python benchmarks/training_step.py --model DIR --data-root DIR [--tasks sst2,boolq,multirc] [--rounds 5] [--memory]
+
+All train the same adapter (LoRA, r 16, on keys, values and the down projection, no dropout) in 32 bits with one thread,
+four examples a step:
+
+- `published`: `Trainer`, padded rows, gradient checkpointing on, which is what the published benchmark does;
+- `kept`: the same with checkpointing off, the first thing anybody would change;
+- `well set`: checkpointing off and batches of similar length, and so of other examples;
+- `ours`, and `ours, lean`: this package's loop.
+
+Each is measured with the library that torch multiplies matrices with by itself, ours with oneDNN too, where that is as
+exact here. In every round each variant does one step, in turn; CPU seconds, medians, and the lowest and highest ratio
+of a round. Nothing is measured unless the losses of the first step agree. `--memory` measures instead the peak of each
+variant over what its process held before its steps, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from peftbench import matmul, registry
+from peftbench.cost.meter import meter
+from peftbench.methods._attach import attached
+from peftbench.methods._method import build
+from peftbench.models._chat import Encoded
+from peftbench.models._facts import find
+from peftbench.models._layout import choose
+from peftbench.models._load import LoadedModel
+from peftbench.spec import ModelRef, Resources, TaskRef, TrainSpec
+from peftbench.training.loop import How, TrainingData, fit
+from peftbench.training.questions import Room
+from peftbench.workbench import Workbench
+
+SETTINGS = {"r": 16, "targets": ["key", "value", "down"]}
+EXAMPLES, LONGEST, SEED = 4, 2048, 1
+# Of the losses of a first step, with one library and across the two.
+SAME, ACROSS = 2e-6, 1e-5
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train: by which loop, and how."""
+
+    name: str
+    trainer: bool
+    checkpointing: bool = False
+    grouped: bool = False
+    matmul: matmul.Matmul = "torch"
+
+
+VARIANTS = (
+    Variant("published", trainer=True, checkpointing=True),
+    Variant("kept", trainer=True),
+    Variant("well set", trainer=True, grouped=True),
+    Variant("ours", trainer=False),
+    Variant("ours, lean", trainer=False, checkpointing=True),
+    Variant("published, onednn", trainer=True, checkpointing=True, matmul="onednn"),
+    Variant("well set, onednn", trainer=True, grouped=True, matmul="onednn"),
+    Variant("ours, onednn", trainer=False, matmul="onednn"),
+    Variant("ours, lean, onednn", trainer=False, checkpointing=True, matmul="onednn"),
+)
+
+
+def arguments() -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny", help="a folder, a hub id, or the name of an embedded model")
+    parser.add_argument(
+        "--wide", action="store_true", help="a small random body with a vocabulary of 128,256 in its place"
+    )
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--tasks", default="sst2,boolq,multirc")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--variants", default="", help="some of them, separated by semicolons")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def wide(model: Path, folder: Path) -> Path:
+    """A random Llama of 28 million numbers, nearly all of them in embedding and head, with the tokenizer of a model."""
+    config = transformers.LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(SEED)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return folder
+
+
+@dataclass
+class Ground:
+    """The model, and the examples that are trained on: a batch for every round, and one before the first."""
+
+    model: str
+    data_root: Path | None
+    task: str
+    rounds: int
+    batches: list[list[Encoded]] = field(default_factory=list)
+
+    @cached_property
+    def bench(self) -> Workbench:
+        """Holds the base."""
+        return Workbench()
+
+    @cached_property
+    def base(self) -> LoadedModel:
+        """The base of this package's runs."""
+        facts = find(self.model)
+        return self.bench.base(ModelRef(name=facts.name, revision=facts.revision), self.resources)
+
+    @property
+    def resources(self) -> Resources:
+        """Where everything is."""
+        folder = find(self.model).folder
+        root = None if self.data_root is None else str(self.data_root)
+        return Resources(device="cpu", threads=1, data_root=root, model_folder=None if folder is None else str(folder))
+
+    def read(self) -> None:
+        """Read the examples, in a random order."""
+        task = registry.load("tasks", self.task).value
+        ref = TaskRef(name=self.task, version=task.version, data=task.source.identity(self.resources.data_root))
+        count = EXAMPLES * (self.rounds + 1)
+        _ = self.base
+        items = self.bench.items(ref, "train", 4 * count, self.resources)
+        room = Room(min(LONGEST, self.base.facts.context or LONGEST))
+        found = [one.encoded for one in self.bench.ask(ref, items, room) if one.encoded is not None]
+        random.Random(SEED).shuffle(found)  # noqa: S311 - an order, no secret
+        self.batches = [found[start : start + EXAMPLES] for start in range(0, count, EXAMPLES)]
+
+    def batch(self, number: int, *, grouped: bool) -> list[Encoded]:
+        """The examples of a round; grouped, those of all rounds are shared out by length."""
+        if not grouped or number == 0:
+            return self.batches[number]
+        ordered = sorted((one for batch in self.batches[1:] for one in batch), key=lambda one: one.tokens)
+        groups = [ordered[start : start + EXAMPLES] for start in range(0, len(ordered), EXAMPLES)]
+        random.Random(SEED).shuffle(groups)  # noqa: S311 - as above
+        return groups[number - 1]
+
+
+class Timed(Trainer):  # type: ignore[misc]  # transformers leaves it untyped
+    """A `Trainer` that notes the loss of its step."""
+
+    loss = float("nan")
+
+    def training_step(self, *given: Any, **options: Any) -> torch.Tensor:
+        """As it is."""
+        loss: torch.Tensor = super().training_step(*given, **options)
+        self.loss = float(loss)
+        return loss
+
+
+class Clock(TrainerCallback):  # type: ignore[misc]  # transformers leaves it untyped
+    """CPU seconds of a step."""
+
+    seconds = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start."""
+        self.seconds -= time.process_time()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop."""
+        self.seconds += time.process_time()
+
+
+class Theirs:
+    """`Trainer` with the LoRA of peft, as they are."""
+
+    def __init__(self, ground: Ground) -> None:
+        import peft
+
+        model = transformers.AutoModelForCausalLM.from_pretrained(load_folder(ground), dtype=torch.float32)
+        rates = {"task_type": "CAUSAL_LM", "lora_alpha": 16, "lora_dropout": 0.0}
+        config = peft.LoraConfig(r=16, target_modules=["k_proj", "v_proj", "down_proj"], **rates)
+        self._model, self._folder = peft.get_peft_model(model, config), tempfile.mkdtemp()
+        self._start = {name: value.detach().clone() for name, value in self._trained().items()}
+
+    def _trained(self) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in self._model.named_parameters() if value.requires_grad}
+
+    def step(self, variant: Variant, batch: Sequence[Encoded]) -> tuple[float, float]:
+        """CPU seconds and the loss of a step."""
+        self._model.activation_checkpointing_disable()
+        with torch.no_grad():
+            for name, value in self._trained().items():
+                value.copy_(self._start[name])
+        arguments = TrainingArguments(
+            output_dir=self._folder,
+            per_device_train_batch_size=EXAMPLES,
+            max_steps=1,
+            learning_rate=1e-4,
+            activation_checkpointing=variant.checkpointing,
+            use_cpu=True,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        clock = Clock()
+        trainer = Timed(self._model, arguments, collate, list(batch), callbacks=[clock])
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+        return clock.seconds, trainer.loss
+
+
+def load_folder(ground: Ground) -> str:
+    """The folder of the weights as transformers reads them: what was packed, this package unpacks in its cache."""
+    config: Any = ground.base.model.config
+    return str(config._name_or_path)  # noqa: SLF001 - where it was read from has no other name
+
+
+def collate(batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """Rows padded to the longest, on the right; only answers count."""
+    width = max(one.tokens for one in batch)
+    rows = [[*one.prompt, *one.answer] for one in batch]
+    return {
+        "input_ids": torch.tensor([[*row, *[0] * (width - len(row))] for row in rows]),
+        "attention_mask": torch.tensor([[*[1] * len(row), *[0] * (width - len(row))] for row in rows]),
+        "labels": torch.tensor(
+            [[*[-100] * len(one.prompt), *one.answer, *[-100] * (width - one.tokens)] for one in batch]
+        ),
+    }
+
+
+class Ours:
+    """The loop of this package."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._base, self._log = ground.base, Path(tempfile.mkdtemp()) / "train.jsonl"
+        self._method = build("lora", registry.load("methods", "lora").value, SETTINGS)
+
+    def step(self, variant: Variant, batch: Sequence[Encoded]) -> tuple[float, float]:
+        """CPU seconds and the loss of a step."""
+        spec = TrainSpec(
+            per_device_train_batch_size=EXAMPLES, learning_rate=1e-4, checkpoint="last", validation_share=0
+        )
+        with attached(self._method, self._base) as adapter:
+            layout = choose(adapter.module, adapter.trainable.values(), self._base.device)
+            how = How(self._base.device, EXAMPLES, self._log, lambda *_: None, layout, variant.checkpointing)
+            started = time.process_time()
+            fitted = fit(adapter, TrainingData(batch, [], [range(len(batch))]), spec, SEED, how)
+            return time.process_time() - started, fitted.first_loss
+
+
+def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
+    """Refuse to measure what does not compute the same: the losses of one batch, before any step.
+
+    Raises:
+        SystemExit: they do not agree.
+    """
+    losses = {}
+    for variant in variants:
+        matmul.settle(variant.matmul)
+        _, losses[variant] = sides[variant.trainer].step(variant, ground.batch(0, grouped=False))
+    for variant, loss in losses.items():
+        reference = losses[variants[0]]
+        far, bound = abs(loss / reference - 1), SAME if variant.matmul == variants[0].matmul else ACROSS
+        print(f"  {variant.name:22} first loss {loss:.7f}, relative difference {far:.1e}")
+        if variant.trainer is not variants[0].trainer and far > bound:
+            raise SystemExit(f"{variant.name} computes another loss than {variants[0].name}.")
+
+
+def measure(ground: Ground, variants: Sequence[Variant]) -> None:
+    """Print the table of a task."""
+    sides: dict[bool, Theirs | Ours] = {True: Theirs(ground), False: Ours(ground)}
+    gate(ground, sides, variants)
+    seconds: dict[Variant, list[float]] = {variant: [] for variant in variants}
+    for number in range(1, ground.rounds + 1):
+        # Turned around every second time: what comes first has the caches cold.
+        for variant in variants[:: 1 if number % 2 else -1]:
+            matmul.settle(variant.matmul)
+            took, _ = sides[variant.trainer].step(variant, ground.batch(number, grouped=variant.grouped))
+            seconds[variant].append(took)
+    for reference in ("published", "well set"):
+        base = next((each for each in variants if each.name == reference), None)
+        if base is not None:
+            table(reference, seconds[base], seconds)
+
+
+def table(name: str, base: Sequence[float], seconds: dict[Variant, list[float]]) -> None:
+    """Print how many times faster each is: of all rounds together, and the least and the most of a round."""
+    print(f"  {'':22} median s   times faster than {name}: all rounds (least, most)")
+    for variant, took in seconds.items():
+        rounds = [usual / own for usual, own in zip(base, took, strict=True)]
+        together = sum(base) / sum(took)
+        spread = f"({min(rounds):.2f}, {max(rounds):.2f})"
+        print(f"  {variant.name:22} {statistics.median(took):8.3f}   {together:5.2f} {spread}")
+
+
+def peak(ground: Ground, variant: Variant) -> int:
+    """Bytes above what the process held before, over two steps."""
+    matmul.settle(variant.matmul)
+    side = Theirs(ground) if variant.trainer else Ours(ground)
+    if variant.trainer:
+        ground.bench.drop_base()
+        del ground.base
+    gc.collect()
+    with meter("fit", torch.device("cpu")) as rest:
+        pass
+    with meter("fit", torch.device("cpu")) as reading:
+        for number in (0, 1):
+            side.step(variant, ground.batches[number])
+    return reading.peaks[0].bytes - rest.peaks[0].bytes
+
+
+def memory(variants: Sequence[Variant]) -> None:
+    """Print the peak of each variant, each in a process of its own."""
+    found = {}
+    for variant in variants:
+        command = [sys.executable, *sys.argv, "--one", variant.name]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this very script
+        found[variant] = int(done.stdout.split()[-1])
+        share = found[variant] / found[variants[0]]
+        print(f"  {variant.name:22} {found[variant] / 2**20:8.0f} MiB   {share:.2f} of {variants[0].name}", flush=True)
+
+
+def main() -> None:
+    """Measure."""
+    asked = arguments()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    if matmul.settle("auto") == "torch":
+        print("oneDNN is not as exact here, or not faster.")
+    named = [variant for variant in VARIANTS if not asked.variants or variant.name in asked.variants.split(";")]
+    scratch = Path(tempfile.mkdtemp())
+    model = str(wide(asked.model, scratch / "wide")) if asked.wide else asked.model
+    for task in asked.tasks.split(","):
+        ground = Ground(model, asked.data_root, task, asked.rounds)
+        ground.read()
+        tokens = [one.tokens for batch in ground.batches for one in batch]
+        if asked.one:
+            print(peak(ground, next(variant for variant in VARIANTS if variant.name == asked.one)))
+            continue
+        mean = statistics.mean(tokens)
+        print(f"{task}: {len(tokens)} examples of {min(tokens)} to {max(tokens)} tokens, {mean:.0f} on average")
+        if asked.memory:
+            memory(named)
+        else:
+            measure(ground, named)
+    shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Which library multiplies matrices of 32-bit numbers on a CPU: the one torch takes, or oneDNN.
+
+On processors of other makers than that of torch's usual one oneDNN is up to twice as fast. Torch hands such products to
+it by a setting whose name permits fewer bits, which on some processors it then uses: so it is tried before it is used,
+against products in 64 bits.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any, Literal
+
+import torch
+
+Matmul = Literal["torch", "onednn"]
+
+# Rows, columns and the length of the sums: of a layer, of an adapter, and of the gradient of a head.
+_SHAPES = ((96, 768, 768), (256, 16, 768), (16, 768, 16_384))
+# How much larger its error may be, and how much faster it has to be, to be worth other numbers than everybody has.
+_ERROR, _FASTER = 4.0, 1.2
+_ROUNDS = 5
+
+
+def settle(wanted: Literal["auto"] | Matmul) -> Matmul:
+    """Have a library multiply matrices from now on here; `auto` takes oneDNN if that is as exact, and faster."""
+    with_onednn = wanted == "onednn" or (wanted == "auto" and _worth_it(torch.get_num_threads()))
+    _use("onednn" if with_onednn else "torch")
+    return in_use()
+
+
+def in_use() -> Matmul:
+    """The library that multiplies matrices now."""
+    setting = _setting()
+    return "onednn" if setting is not None and setting.fp32_precision == "bf16" else "torch"
+
+
+def _setting() -> Any:
+    """What torch's choice hangs on; None in versions that know nothing of it."""
+    return getattr(torch.backends.mkldnn, "matmul", None) if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
+
+
+def _use(name: Matmul) -> None:
+    setting = _setting()
+    if setting is not None:
+        setting.fp32_precision = "bf16" if name == "onednn" else "none"
+
+
+@cache
+def _worth_it(threads: int) -> bool:
+    """Whether oneDNN is as exact as the usual library, and faster; asked once for a number of `threads`."""
+    del threads
+    if _setting() is None:
+        return False
+    before = in_use()
+    try:
+        errors, seconds = {}, {}
+        generator = torch.Generator().manual_seed(0)
+        operands = [
+            (torch.randn(m, k, generator=generator), torch.randn(n, k, generator=generator)) for m, n, k in _SHAPES
+        ]
+        for name in ("torch", "onednn"):
+            _use(name)
+            errors[name] = [_error(*pair) for pair in operands]
+            seconds[name] = _seconds(*operands[0])
+    finally:
+        _use(before)
+    exact = all(fast <= _ERROR * usual for fast, usual in zip(errors["onednn"], errors["torch"], strict=True))
+    return exact and seconds["torch"] >= _FASTER * seconds["onednn"]
+
+
+def _error(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Of the product in 32 bits, relative to that in 64."""
+    exact = left.double() @ right.double().T
+    return float((torch.nn.functional.linear(left, right).double() - exact).norm() / exact.norm())
+
+
+def _seconds(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Of a product, the shortest of some: whatever else runs here makes it longer, and never shorter."""
+    took = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        took.append(time.perf_counter() - started)
+    return min(took)
