@@ -135,12 +135,12 @@ class Stages:
         self._device = torch.device("cpu")
         self._system_message: str | None = None
         self._size, self._total = Kept(0), 0
-        self._forward_length, self._shot_tokens = 0, 0
+        self._forward_length, self._shot_tokens, self._step_seconds = 0, 0, 0.0
         self._longest: int | None = None
+        self._learned: Sequence[Sequence[int]] = ()
         self._forward: dict[str, int] = {}
         self._fit: FitResult | None = None
         self._fit_reading: Reading | None = None
-        self._step_seconds = 0.0
         self._results: dict[Split, SplitResult] = {}
         self._answered: Answered | None = None
         self._merged: Merged | None = None
@@ -197,6 +197,7 @@ class Stages:
         assert seed is not None
         drawn = schedule(len(train), spec, seed)
         data = _training_data(train, held_out, drawn)
+        self._learned = [encoded.answer[:-1] for encoded in data.train]
         micro_batch, lean = asked.micro_batch or spec.effective_batch, asked.mode == "lean"
         how = How(self._device, micro_batch, self._folder.train_log, self._progress, layout, lean)
         with meter("fit", self._device) as reading:
@@ -236,7 +237,7 @@ class Stages:
 
     def _asking(self, base: LoadedModel, phase: str) -> Asking:
         progress = partial(self._progress, phase)
-        return Asking(base, self._spec.evaluate, self._resources.eval_batch, progress, self._longest)
+        return Asking(base, self._spec.evaluate, self._resources.eval_batch, progress, self._longest, self._learned)
 
     def count_flops(
         self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]
@@ -303,17 +304,16 @@ class Stages:
 
     def _cost(self) -> Cost:
         answered = self._answered or Answered("test", ())
-        fit_reading = self._fit_reading
         files = sorted(self._folder.adapter.glob("*.safetensors"))
         return Cost(
             trainable_parameters=self._size.parameters or 0,
             total_parameters=self._total,
             adapter_bytes=sum(file.stat().st_size for file in files) if files else self._size.bytes,
-            fit_seconds=None if fit_reading is None else fit_reading.seconds,
+            fit_seconds=None if self._fit_reading is None else self._fit_reading.seconds,
             fit_tokens_per_second=None if self._fit is None else self._fit.tokens / max(self._step_seconds, 1e-9),
             predict_seconds=answered.reading.seconds,
             predict_tokens_per_second=answered.rate,
-            peaks=(*(fit_reading.peaks if fit_reading else ()), *answered.reading.peaks),
+            peaks=(*(self._fit_reading.peaks if self._fit_reading else ()), *answered.reading.peaks),
             forward_flops=self._forward.get("attached"),
             base_forward_flops=self._forward.get("base"),
             forward_length=self._forward_length if self._forward else None,

@@ -8,9 +8,9 @@ by token finds. What leaves the drafts is decoded token by token, with a cache.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import torch
 from torch import nn
@@ -22,13 +22,16 @@ from peftbench.models._layout import PADDED, Layout, common_beginning, in_a_row
 _SHORT, _TOGETHER = 8, 24
 # Prompts that are asked first, to see what is answered; and the last answers that decide whether drafts are worth it.
 _FIRST, _LAST = 4, 16
+# Prompts of a row: as many as have so many tokens of their own, for every row reads what they share; or fewer, where
+# as many logits of so many tokens were asked for.
+_OWN, _ASKED = 2048, 512
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How to decode: at most `max_new_tokens` after each prompt, up to and without `end_id`, `batch` prompts at a time.
 
-    Drafts are tried where a `layout` puts prompts into one row.
+    Drafts are tried where a `layout` puts prompts into one row: of answers given before, first of the `expected` ones.
     """
 
     max_new_tokens: int
@@ -37,24 +40,28 @@ class Decoding:
     device: torch.device
     bf16: bool = False
     layout: Layout = PADDED
+    expected: Sequence[Sequence[int]] = ()
 
 
 @dataclass
 class _Drafts:
-    """Answers that were given, how often, and which of the last ones had been given before."""
+    """Answers that were given, how often, and which of the last ones had been likely."""
 
     given: Counter[tuple[int, ...]] = field(default_factory=Counter)
     again: deque[bool] = field(default_factory=lambda: deque(maxlen=_LAST))
 
-    def note(self, answer: Sequence[int]) -> None:
-        """An answer that was found now."""
-        self.again.append(tuple(answer) in self.given)
+    def note(self, answer: Sequence[int], likely: Sequence[tuple[int, ...]]) -> None:
+        """An answer that was found now, and what had been likely."""
+        self.again.append(tuple(answer) in likely)
         self.given[tuple(answer)] += 1
 
+    @property
+    def promising(self) -> bool:
+        """Whether the last answers had mostly been likely."""
+        return 2 * sum(self.again) >= len(self.again)
+
     def likely(self) -> list[tuple[int, ...]]:
-        """The most frequent short answers; none while most answers are new."""
-        if 2 * sum(self.again) < len(self.again):
-            return []
+        """The most frequent short answers."""
         short = [answer for answer, _ in self.given.most_common() if len(answer) <= _SHORT]
         together = accumulate(map(len, short))
         return [answer for answer, total in zip(short, together, strict=True) if total <= _TOGETHER]
@@ -74,28 +81,45 @@ def greedy(
     left = deque(sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place)))
     whole: dict[int, list[int]] = {}
     begun: dict[int, list[int]] = {}
-    drafts = _Drafts()
-
-    def note(place: int, answer: list[int]) -> None:
-        whole[place] = answer
-        drafts.note(answer)
-
+    drafts = _Drafts(Counter(map(tuple, how.expected)))
     while len(whole) < len(prompts):
-        places = [left.popleft() for _ in range(min(len(left), how.batch if whole else _FIRST))]
-        texts, likely = [prompts[place] for place in places], drafts.likely()
-        if likely and places and how.layout.takes(texts, max(map(len, likely))):
-            for place, (answer, is_whole) in zip(places, _drafted(texts, likely, module, how), strict=True):
-                note(place, answer) if is_whole else begun.update({place: answer})
-        else:
-            begun.update((place, []) for place in places)
-        # Few that left their drafts wait for others, to be decoded together.
-        if begun and (2 * len(begun) >= len(places) or not left):
-            answers = _decode([(prompts[place], answer) for place, answer in begun.items()], module, how)
-            for place, answer in zip([*begun], answers, strict=True):
-                note(place, answer)
-            begun.clear()
+        likely = drafts.likely()
+        # Twice as many as are answered: should the drafts be wrong, not much was computed for nothing.
+        row = _row(left, prompts, likely, how)[: max(how.batch, 2 * len(whole))] if drafts.promising else []
+        places = row or [*islice(left, how.batch if whole else _FIRST)]
+        for _ in places:
+            left.popleft()
+        found = _drafted([prompts[place] for place in row], likely, module, how) if row else [([], False)] * len(places)
+        for place, (answer, is_whole) in zip(places, found, strict=True):
+            (whole if is_whole else begun)[place] = answer
+            drafts.note(answer, likely) if is_whole else None
+        # The few that left their drafts wait for others, to be decoded together.
+        while begun and (len(begun) >= how.batch or not row or not left):
+            some = [*islice(begun, how.batch)]
+            answers = _decode([(prompts[place], begun.pop(place)) for place in some], module, how)
+            whole.update(zip(some, answers, strict=True))
+            for answer in answers:
+                drafts.note(answer, likely)
         progress(len(whole), len(prompts))
     return [whole[place] for place in range(len(prompts))]
+
+
+def _row(
+    left: Iterable[int], prompts: Sequence[Sequence[int]], likely: Sequence[tuple[int, ...]], how: Decoding
+) -> list[int]:
+    """The next prompts, in their order, that can stand in one row, each with all drafts."""
+    if not likely:
+        return []
+    behind = sum(map(len, likely))
+    common = common_beginning(prompts) if how.layout.shared else 0
+    found: list[int] = []
+    own = 0
+    for place in islice(left, max(1, _ASKED // (1 + behind))):
+        own += len(prompts[place]) - common + behind
+        if (found and own > _OWN) or not how.layout.takes([prompts[place]], max(map(len, likely))):
+            break
+        found.append(place)
+    return found
 
 
 @torch.inference_mode()

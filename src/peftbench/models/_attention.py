@@ -57,47 +57,43 @@ def attend(  # noqa: PLR0913, PLR0917 - as `transformers` calls it
     # The products below are those of 32-bit numbers; a CPU's fused attention is slow over short blocks.
     on_cpu = query.device.type == "cpu" and query.dtype == torch.float32 and not dropout
     short = _SHORT[matmul.in_use()] if on_cpu else 0
-    past = key.shape[2] - segments.tokens
     parts = []
-    for blocks in _blocks(segments):
+    for blocks in _blocks(segments, past=key.shape[2] - segments.tokens):
         if blocks.grid.shape[1] <= short:
-            out = _grouped(query, key, value, blocks, past, scale)
+            out = _grouped(query, key, value, blocks, scale)
         else:
-            out = _fused(query, key, value, blocks, past, dropout, scale)
+            out = _fused(query, key, value, blocks, scale, dropout)
         parts.append(out.index_select(0, blocks.cells))
     return torch.cat(parts)[None], None
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Blocks of tokens of a row that see themselves, and all of the `front` tokens of the row: see `Segments`."""
+    """Blocks of tokens of a row that see themselves, and the `front`: the first keys, the `past` of a cache among them.
+
+    For the rest see `Segments`.
+    """
 
     grid: torch.Tensor
     cells: torch.Tensor
     unseen: torch.Tensor
+    past: int
     front: int
 
 
-def _blocks(segments: Segments) -> Iterator[_Blocks]:
+def _blocks(segments: Segments, past: int) -> Iterator[_Blocks]:
     """What is shared, as a block of its own, and the segments behind it."""
     if segments.shared:
         places = torch.arange(segments.shared, device=segments.device)
-        yield _Blocks(places[None], places, (places > places[:, None])[None], 0)
-    yield _Blocks(segments.grid, segments.cells, segments.unseen, segments.shared)
+        yield _Blocks(places[None], places, (places > places[:, None])[None], past, past)
+    yield _Blocks(segments.grid, segments.cells, segments.unseen, past, past + segments.shared)
 
 
-def _fused(  # noqa: PLR0913, PLR0917 - what attention is made of
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    blocks: _Blocks,
-    past: int,
-    dropout: float,
-    scale: float,
+def _fused(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: _Blocks, scale: float, dropout: float
 ) -> torch.Tensor:
     """[blocks x longest, heads, size]: by torch's fused attention, as padded rows behind copies of the front."""
     rows, width = blocks.grid.shape
-    front = past + blocks.front
     groups = query.shape[1] // key.shape[1]
 
     def batch(of: torch.Tensor, behind: int) -> torch.Tensor:
@@ -107,24 +103,24 @@ def _fused(  # noqa: PLR0913, PLR0917 - what attention is made of
 
     def whole(of: torch.Tensor) -> torch.Tensor:
         """[blocks, heads, front + longest, size]"""
-        both = torch.cat([of[:, :, :front].expand(rows, -1, -1, -1), batch(of, past)], dim=2)
+        both = torch.cat([of[:, :, : blocks.front].expand(rows, -1, -1, -1), batch(of, blocks.past)], dim=2)
         return both.repeat_interleave(groups, dim=1)
 
-    seen = nn.functional.pad(~blocks.unseen, (front, 0), value=True)[:, None]
+    seen = nn.functional.pad(~blocks.unseen, (blocks.front, 0), value=True)[:, None]
     out: torch.Tensor = fused(batch(query, 0), whole(key), whole(value), attn_mask=seen, dropout_p=dropout, scale=scale)
     return out.transpose(1, 2).flatten(0, 1)
 
 
 def _grouped(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: _Blocks, past: int, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: _Blocks, scale: float
 ) -> torch.Tensor:
     """[blocks x longest, heads, size]: the same as a few large matrix products, which is faster on a CPU."""
     rows, width = blocks.grid.shape
-    front, heads = past + blocks.front, key.shape[1]
+    heads, front = key.shape[1], blocks.front
     groups, size = query.shape[1] // heads, query.shape[-1]
     flat = blocks.grid.flatten()
     asked = query[0].index_select(1, flat).view(heads, groups, rows, width, size).transpose(1, 2)
-    own = (each[0].index_select(1, flat + past).view(heads * rows, width, size) for each in (key, value))
+    own = (each[0].index_select(1, flat + blocks.past).view(heads * rows, width, size) for each in (key, value))
     hidden = torch.zeros(blocks.unseen.shape, device=query.device).masked_fill(blocks.unseen, -torch.inf)
     out: torch.Tensor = _Grouped.apply(  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         asked.reshape(heads, -1, size), key[0, :, :front], value[0, :, :front], *own, hidden[:, None], scale

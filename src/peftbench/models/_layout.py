@@ -102,8 +102,7 @@ def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens that all prompts begin with, short of the last of any: that one predicts the first token of an answer."""
     most = min(map(len, prompts)) - 1
     # What the first and the last in order have in common, all have.
-    ordered = sorted(map(tuple, prompts))
-    pairs = zip(ordered[0][:most], ordered[-1][:most], strict=True)
+    pairs = zip(min(map(tuple, prompts))[:most], max(map(tuple, prompts))[:most], strict=True)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
