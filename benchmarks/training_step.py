@@ -19,7 +19,7 @@ variant over what its process held before its steps, in a process of its own.
 from __future__ import annotations
 
 import argparse
-import gc
+import contextlib
 import random
 import shutil
 import statistics
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from peftbench import matmul, registry
-from peftbench.cost.meter import meter
+from peftbench.cost.meter import Reading, meter
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models._chat import Encoded
@@ -165,6 +165,26 @@ class Ground:
         return groups[number - 1]
 
 
+@dataclass(frozen=True)
+class Step:
+    """CPU seconds of a step, its loss, and the bytes that it took above what the process held before."""
+
+    seconds: float
+    loss: float
+    bytes: int
+
+
+@contextlib.contextmanager
+def above_rest() -> Iterator[Reading]:
+    """Measure the peak of a `with` block above what is held when it begins."""
+    with meter("fit", torch.device("cpu")) as rest:
+        pass
+    with meter("fit", torch.device("cpu")) as reading:
+        yield reading
+    peak = reading.peaks[0]
+    reading.peaks = (peak.model_copy(update={"bytes": peak.bytes - rest.peaks[0].bytes}),)
+
+
 class Timed(Trainer):  # type: ignore[misc]  # transformers leaves it untyped
     """A `Trainer` that notes the loss of its step."""
 
@@ -206,8 +226,8 @@ class Theirs:
     def _trained(self) -> dict[str, torch.Tensor]:
         return {name: value for name, value in self._model.named_parameters() if value.requires_grad}
 
-    def step(self, variant: Variant, batch: Sequence[Encoded]) -> tuple[float, float]:
-        """CPU seconds and the loss of a step."""
+    def step(self, variant: Variant, batch: Sequence[Encoded]) -> Step:
+        """Do a step."""
         self._model.activation_checkpointing_disable()
         with torch.no_grad():
             for name, value in self._trained().items():
@@ -228,8 +248,9 @@ class Theirs:
         clock = Clock()
         trainer = Timed(self._model, arguments, collate, list(batch), callbacks=[clock])
         trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train()
-        return clock.seconds, trainer.loss
+        with above_rest() as reading:
+            trainer.train()
+        return Step(clock.seconds, trainer.loss, reading.peaks[0].bytes)
 
 
 def load_folder(ground: Ground) -> str:
@@ -258,17 +279,20 @@ class Ours:
         self._base, self._log = ground.base, Path(tempfile.mkdtemp()) / "train.jsonl"
         self._method = build("lora", registry.load("methods", "lora").value, SETTINGS)
 
-    def step(self, variant: Variant, batch: Sequence[Encoded]) -> tuple[float, float]:
-        """CPU seconds and the loss of a step."""
+    def step(self, variant: Variant, batch: Sequence[Encoded]) -> Step:
+        """Do a step."""
         spec = TrainSpec(
             per_device_train_batch_size=EXAMPLES, learning_rate=1e-4, checkpoint="last", validation_share=0
         )
         with attached(self._method, self._base) as adapter:
             layout = choose(adapter.module, adapter.trainable.values(), self._base.device)
             how = How(self._base.device, EXAMPLES, self._log, lambda *_: None, layout, variant.checkpointing)
-            started = time.process_time()
-            fitted = fit(adapter, TrainingData(batch, [], [range(len(batch))]), spec, SEED, how)
-            return time.process_time() - started, fitted.first_loss
+            data = TrainingData(batch, [], [range(len(batch))])
+            with above_rest() as reading:
+                started = time.process_time()
+                fitted = fit(adapter, data, spec, SEED, how)
+                took = time.process_time() - started
+            return Step(took, fitted.first_loss, reading.peaks[0].bytes)
 
 
 def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
@@ -280,7 +304,7 @@ def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Va
     losses = {}
     for variant in variants:
         matmul.settle(variant.matmul)
-        _, losses[variant] = sides[variant.trainer].step(variant, ground.batch(0, grouped=False))
+        losses[variant] = sides[variant.trainer].step(variant, ground.batch(0, grouped=False)).loss
     for variant, loss in losses.items():
         reference = losses[variants[0]]
         far, bound = abs(loss / reference - 1), SAME if variant.matmul == variants[0].matmul else ACROSS
@@ -298,8 +322,8 @@ def measure(ground: Ground, variants: Sequence[Variant]) -> None:
         # Turned around every second time: what comes first has the caches cold.
         for variant in variants[:: 1 if number % 2 else -1]:
             matmul.settle(variant.matmul)
-            took, _ = sides[variant.trainer].step(variant, ground.batch(number, grouped=variant.grouped))
-            seconds[variant].append(took)
+            step = sides[variant.trainer].step(variant, ground.batch(number, grouped=variant.grouped))
+            seconds[variant].append(step.seconds)
     for reference in ("published", "well set"):
         base = next((each for each in variants if each.name == reference), None)
         if base is not None:
@@ -317,19 +341,13 @@ def table(name: str, base: Sequence[float], seconds: dict[Variant, list[float]])
 
 
 def peak(ground: Ground, variant: Variant) -> int:
-    """Bytes above what the process held before, over two steps."""
+    """Bytes above what the process held before a step, of several batches the most."""
     matmul.settle(variant.matmul)
     side = Theirs(ground) if variant.trainer else Ours(ground)
     if variant.trainer:
         ground.bench.drop_base()
         del ground.base
-    gc.collect()
-    with meter("fit", torch.device("cpu")) as rest:
-        pass
-    with meter("fit", torch.device("cpu")) as reading:
-        for number in (0, 1):
-            side.step(variant, ground.batches[number])
-    return reading.peaks[0].bytes - rest.peaks[0].bytes
+    return max(side.step(variant, batch).bytes for batch in ground.batches)
 
 
 def memory(variants: Sequence[Variant]) -> None:

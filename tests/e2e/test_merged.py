@@ -60,7 +60,7 @@ def test_it_can_be_left_out(tmp_path: Path) -> None:
 def test_a_merge_that_loses_what_was_learned_is_told(tmp_path: Path) -> None:
     mine = tmp_path / "wrong.py"
     mine.write_text(WRONG.replace("HOW", "return peft_model(module).unload()"))
-    record = run(tmp_path / "s", str(mine), "train.learning_rate=0.05")["wrong"]
+    record = run(tmp_path / "s", str(mine), "train.learning_rate=0.02", "train.checkpoint=last")["wrong"]
     assert record.merged is not None
     assert record.merged.changed > 0
     said = f"changed in some answers (wrong {record.merged.changed} of 24)"

@@ -86,7 +86,7 @@ def greedy(
         likely = drafts.likely()
         # Twice as many as are answered: should the drafts be wrong, not much was computed for nothing.
         row = _row(left, prompts, likely, how)[: max(how.batch, 2 * len(whole))] if drafts.promising else []
-        places = row or [*islice(left, how.batch if whole else _FIRST)]
+        places = row or [*islice(left, how.batch if whole or not how.layout.packed else _FIRST)]
         for _ in places:
             left.popleft()
         found = _drafted([prompts[place] for place in row], likely, module, how) if row else [([], False)] * len(places)

@@ -55,7 +55,8 @@ def attend(  # noqa: PLR0913, PLR0917 - as `transformers` calls it
         return usual
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # The products below are those of 32-bit numbers; a CPU's fused attention is slow over short blocks.
-    on_cpu = query.device.type == "cpu" and query.dtype == torch.float32 and not dropout
+    plain = query.dtype == torch.float32 and not dropout and not torch.is_autocast_enabled(query.device.type)
+    on_cpu = plain and query.device.type == "cpu"
     short = _SHORT[matmul.in_use()] if on_cpu else 0
     parts = []
     for blocks in _blocks(segments, past=key.shape[2] - segments.tokens):

@@ -28,19 +28,23 @@ _MEMORY = {
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A device, its processor, the CPU threads of a run, and which memory was read."""
+    """A device, its processor, the CPU threads of a run, which memory was read, and how the run was to be done."""
 
     device: str
     processor: str
     threads: int
     memory: str
+    matmul: str = "torch"
+    mode: str = "fast"
 
     @property
     def name(self) -> str:
         """The device in words."""
         own = self.device.upper() if self.device in {"cpu", "mps"} else self.device
         host = self.processor if self.device == "cpu" else f"host {self.processor}"
-        return line(f"{own} ({host}, {plural(self.threads, 'thread')})")
+        how = ", oneDNN" if (self.device, self.matmul) == ("cpu", "onednn") else ""
+        how += ", lean" if self.mode == "lean" else ""
+        return line(f"{own} ({host}, {plural(self.threads, 'thread')}{how})")
 
     @property
     def kind(self) -> str:
@@ -106,7 +110,8 @@ def place_of(record: Record) -> Place | None:
         return None
     peak = record.cost.peak("fit") or record.cost.peak("predict")
     where = record.environment
-    return Place(where.device, where.processor, where.threads, peak.definition if peak else "")
+    memory = peak.definition if peak else ""
+    return Place(where.device, where.processor, where.threads, memory, where.matmul, record.resources.mode)
 
 
 def places(scores: Iterable[Score]) -> list[Place]:

@@ -69,7 +69,7 @@ CSV_COLUMNS = (
         "seeds",
         "values",
     ),
-    *("examples", "unreadable", "cut", "unfit", "device", "processor", "threads", "memory"),
+    *("examples", "unreadable", "cut", "unfit", "device", "processor", "threads", "memory", "matmul", "mode"),
     *_COST_FIELDS,
     *("pscp", "pscp_parameters_factor", "pscp_forward_flops_factor", "pscp_memory_factor"),
     *("model_revision", "task_data", "run_ids"),
@@ -111,7 +111,7 @@ def _cost_fields(score: Score, known: Mapping[tuple[str, str, Place], Pscp | Non
     if len(found) != 1:
         return {"device": "; ".join(row.place.name for row in found)}
     row = found[0]
-    place = {name: getattr(row.place, name) for name in ("device", "processor", "threads", "memory")}
+    place = {name: getattr(row.place, name) for name in ("device", "processor", "threads", "memory", "matmul", "mode")}
     return place | {name: getattr(row, name) for name in _COST_FIELDS} | _pscp_fields(known, row)
 
 
