@@ -91,8 +91,11 @@ def greedy(
             left.popleft()
         found = _drafted([prompts[place] for place in row], likely, module, how) if row else [([], False)] * len(places)
         for place, (answer, is_whole) in zip(places, found, strict=True):
-            (whole if is_whole else begun)[place] = answer
-            drafts.note(answer, likely) if is_whole else None
+            if is_whole:
+                whole[place] = answer
+                drafts.note(answer, likely)
+            else:
+                begun[place] = answer
         # The few that left their drafts wait for others, to be decoded together.
         while begun and (len(begun) >= how.batch or not row or not left):
             some = [*islice(begun, how.batch)]
