@@ -166,6 +166,8 @@ def _decode(begun: Sequence[tuple[Sequence[int], list[int]]], module: nn.Module,
     ids, mask, positions, cache = batch.input_ids, batch.attention_mask, batch.position_ids, None
     written: list[torch.Tensor] = []
     finished = torch.zeros(len(begun), dtype=torch.bool, device=how.device)
+    # As places and not as a number: a slice of the hidden states would go through the head more slowly.
+    last = torch.tensor([-1], device=how.device)
     with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
         for _ in range(how.max_new_tokens - min(len(answer) for _, answer in begun)):
             output = module(
@@ -174,7 +176,7 @@ def _decode(begun: Sequence[tuple[Sequence[int], list[int]]], module: nn.Module,
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=last,
             )
             cache = output.past_key_values
             chosen = output.logits[:, -1].argmax(dim=-1)

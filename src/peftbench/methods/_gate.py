@@ -59,7 +59,7 @@ class Gated(nn.Module):
         self._mask = options.get("attention_mask")
         segments = carried(self._mask)
         if torch.is_grad_enabled() and segments is not None and segments.shared:
-            raise MethodProblem("every example counts all of its tokens", "Give each its own.")
+            raise MethodProblem("every example counts all of its tokens.", "Give each its own.")
         self._densities.clear()
         return self.module(*inputs, **options)
 

@@ -128,6 +128,9 @@ def answer_logits(
     tail = max(len(example.answer) for example in examples)
     kept = torch.arange(-tail - 1, -1, device=device)
     logits = module(**padded.inputs(), use_cache=False, logits_to_keep=kept).logits
+    if logits.shape[1] > tail:
+        # A module of somebody's own may answer for every column.
+        logits = logits[:, kept]
     places = [(row, column) for row, one in enumerate(examples) for column in range(tail - len(one.answer), tail)]
     rows, columns = torch.tensor(places, device=device).T
     return logits[rows, columns], padded.input_ids[:, -tail:][rows, columns]
@@ -241,7 +244,8 @@ def _tried(
 ) -> _Tried:
     """The loss, and the gradients of what is trained."""
     module.train(training)
-    logits, labels = answer_logits(module, _TRIED, device, layout)
+    # Those that are too long for a row would be tried with padding, whatever the layout.
+    logits, labels = answer_logits(module, _TRIED, device, replace(layout, longest=None))
     loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
     if not (trained and loss.requires_grad):
         return _Tried([loss.detach()], logits.dtype)
@@ -252,14 +256,18 @@ def _tried(
 
 @contextlib.contextmanager
 def _as_it_was(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """The mode of a module, and the random numbers to come, are afterwards what they were."""
+    """The mode of a module, its buffers and the random numbers to come are afterwards what they were."""
     training = {each: each.training for each in module.modules()}
+    # Some count what is seen in training.
+    buffers = [(each, each.clone()) for each in module.buffers()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             for each, mode in training.items():
                 each.training = mode
+            for each, value in buffers:
+                each.copy_(value)
 
 
 def _alike(wanted: _Tried, found: _Tried) -> bool:
