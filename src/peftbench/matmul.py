@@ -31,28 +31,37 @@ def settle(wanted: Literal["auto"] | Matmul) -> Matmul:
 
 def in_use() -> Matmul:
     """The library that multiplies matrices now."""
-    setting = _setting()
-    return "onednn" if setting is not None and setting.fp32_precision == "bf16" else "torch"
+    return "onednn" if setting() == "bf16" else "torch"
 
 
-def _setting() -> Any:
+def setting() -> str | None:
+    """What is set in this process, in torch's words, to be `put_back`; None in versions that know nothing of it."""
+    return getattr(_backend(), "fp32_precision", None)
+
+
+def put_back(known: str | None) -> None:
+    """Set again what was set before."""
+    backend = _backend()
+    if backend is not None:
+        backend.fp32_precision = known
+
+
+def _backend() -> Any:
     """What torch's choice hangs on; None in versions that know nothing of it."""
     return getattr(torch.backends.mkldnn, "matmul", None) if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
 def _use(name: Matmul) -> None:
-    setting = _setting()
-    if setting is not None:
-        setting.fp32_precision = "bf16" if name == "onednn" else "none"
+    put_back("bf16" if name == "onednn" else "none")
 
 
 @cache
 def _worth_it(threads: int) -> bool:
     """Whether oneDNN is as exact as the usual library, and faster; asked once for a number of `threads`."""
     del threads
-    if _setting() is None:
+    if _backend() is None:
         return False
-    before = in_use()
+    before = setting()
     try:
         errors, seconds = {}, {}
         generator = torch.Generator().manual_seed(0)
@@ -64,7 +73,7 @@ def _worth_it(threads: int) -> bool:
             errors[name] = [_error(*pair) for pair in operands]
             seconds[name] = _seconds(*operands[0])
     finally:
-        _use(before)
+        put_back(before)
     exact = all(fast <= _ERROR * usual for fast, usual in zip(errors["onednn"], errors["torch"], strict=True))
     return exact and seconds["torch"] >= _FASTER * seconds["onednn"]
 

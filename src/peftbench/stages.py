@@ -21,7 +21,7 @@ from peftbench.environment import describe
 from peftbench.errors import DataProblem, Diverged, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise
 from peftbench.evaluation.updates import updates_on
-from peftbench.matmul import in_use, settle
+from peftbench.matmul import put_back, setting, settle
 from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
 from peftbench.methods._places import begins
@@ -147,7 +147,7 @@ class Stages:
         self._failure: Failure | None = None
         self._unmeasured = Unmeasured(resources, self._log)
         torch.set_num_threads(resources.threads or _THREADS)
-        self._matmul = in_use(), settle(resources.matmul)
+        self._matmul = setting(), settle(resources.matmul)
 
     def told(self, task: Task) -> None:
         """Note what stands for the task in tables."""
@@ -283,7 +283,7 @@ class Stages:
     def record(self) -> Record:
         """The outcome, at the end of all. A failed run has no scores, whatever was computed before the fault."""
         failed = self._failure is not None
-        settle(self._matmul[0])
+        put_back(self._matmul[0])
         return Record(
             run_id=self._spec.run_id,
             spec=self._spec,

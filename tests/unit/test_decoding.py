@@ -56,6 +56,22 @@ def test_equal_to_generate_in_any_batch(base: LoadedModel) -> None:
         assert greedy(base.model, prompts * 3, in_a_row) == expected * 3
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 5, 12])
+@pytest.mark.parametrize(
+    "packed", [Layout(packed=True), Layout(packed=True, shared=True, dense=torch.float32)], ids=str
+)
+def test_equal_to_generate_with_drafts_that_hold_in_part(base: LoadedModel, packed: Layout, tokens: int) -> None:
+    """Prompts that were answered before, prompts that were not, and answers that are cut within a draft."""
+    words = ["cat", "a small dog", "Tom", "rain rain rain"]
+    often = [base.chat.prompt_ids(Message("Tell a story.", word, "")) for word in words] * 4
+    new = [base.chat.prompt_ids(Message("Say it.", f"{number} and {number + 1}", "")) for number in range(6)]
+    expected = {prompt: reference(base, prompt, tokens) for prompt in {*often, *new}}
+    for prompts in (often, [*often, *new], [*new, *often], new):
+        found = greedy(base.model, prompts, Decoding(tokens, base.chat.end_id, 4, CPU, layout=packed))
+        assert found == [expected[prompt] for prompt in prompts]
+    assert tokens == 1 or len({*map(tuple, expected.values())}) > 1
+
+
 def test_one_beginning_token_at_most(base: LoadedModel) -> None:
     ids = base.chat.prompt_ids(Message("Tell a story.", "cat", ""))
     begin = base.tokenizer.bos_token_id

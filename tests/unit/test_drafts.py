@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_drafts_are_given_up_where_answers_are_new_and_taken_up_again() -> None:
     passes = decoded(follows, prompts, 8, 8, SHARED)
     drafted = [number for number, name in enumerate(passes) if name == "drafted"]
     assert drafted[0] == 3
-    gap = max(second - first for first, second in zip(drafted, drafted[1:], strict=False))
+    gap = max(second - first for first, second in pairwise(drafted))
     # Five words and an end, for many batches in a row.
     assert gap > 3 * 6
     assert passes[-5:] == ["drafted"] * 5

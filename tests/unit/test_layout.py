@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -406,8 +405,8 @@ class untouched:  # noqa: N801 - reads as a statement
 
 def test_a_module_that_answers_for_every_token_has_the_same_loss(llama: LoadedModel) -> None:
     class Whole(Around):
-        def forward(self, *args: Any, logits_to_keep: Any, **options: Any) -> Any:
-            return super().forward(*args, **options)
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> Any:
+            return super().forward(input_ids, attention_mask, **{**options, "logits_to_keep": 0})
 
     module, batch = Whole(llama.model), examples(llama)
     assert not choose(module, [module.scale], CPU).packed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -70,7 +69,9 @@ def test_each_token_stands_once_in_the_grid(segments: Segments) -> None:
     for number, places in enumerate(segments.grid.tolist(), start=1):
         own = [place for place, (segment, _) in enumerate(who) if segment == number]
         assert places == own + own[:1] * (len(places) - len(own))
-    assert segments.ends == tuple(sum(segment <= last for segment, _ in who) for last in range(len(segments.lengths) + 1))
+    assert segments.ends == tuple(
+        sum(segment <= last for segment, _ in who) for last in range(len(segments.lengths) + 1)
+    )
     assert segments.grid.flatten()[segments.cells].tolist() == [*range(segments.shared, segments.tokens)]
 
 
@@ -146,12 +147,12 @@ WAYS = {"grouped": 10**6, "fused": 0}
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     short = WAYS[request.param]
     monkeypatch.setattr(_attention, "_SHORT", {"torch": short, "onednn": short})
     other = "_fused" if request.param == "grouped" else "_grouped"
     monkeypatch.setattr(_attention, other, None)
-    yield request.param
+    return str(request.param)
 
 
 def test_attention_is_that_of_single_texts(way: str) -> None:
@@ -173,13 +174,13 @@ def test_attention_is_that_of_single_texts(way: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_numbers_of_other_types_are_left_to_fused_attention(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_of_other_types_are_left_to_fused_attention(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_attention, "_grouped", None)
     case = Case(EDGES[3], past=2, groups=3, seed=0)
     close = {torch.float64: 1e-12, torch.bfloat16: 5e-2}[dtype]
-    for exact, ours in zip(
-        case.results(case.plain, torch.float64), case.results(case.by_segments, dtype), strict=True
-    ):
+    for exact, ours in zip(case.results(case.plain, torch.float64), case.results(case.by_segments, dtype), strict=True):
         assert ours.dtype == dtype
         torch.testing.assert_close(ours.double(), exact, rtol=close, atol=close)
 
@@ -190,9 +191,7 @@ def test_dropout_is_that_of_fused_attention() -> None:
     torch.manual_seed(0)
     query, key, value = (one.float() for one in (case.query, case.key, case.value))
     mask = case.segments.mask()
-    found = [
-        attend(nn.Module(), query, key, value, mask, dropout=0.5, scaling=case.scale)[0] for _ in range(2000)
-    ]
+    found = [attend(nn.Module(), query, key, value, mask, dropout=0.5, scaling=case.scale)[0] for _ in range(2000)]
     assert not torch.equal(found[0], found[1])
     # Of 2000 draws the mean deviates by a few hundredths.
     torch.testing.assert_close(torch.stack(found).mean(dim=0), case.plain(query, key, value), rtol=0, atol=0.2)

@@ -259,15 +259,15 @@ def _as_it_was(module: nn.Module, device: torch.device) -> Iterator[None]:
     """The mode of a module, its buffers and the random numbers to come are afterwards what they were."""
     training = {each: each.training for each in module.modules()}
     # Some count what is seen in training.
-    buffers = [(each, each.clone()) for each in module.buffers()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             for each, mode in training.items():
                 each.training = mode
-            for each, value in buffers:
-                each.copy_(value)
+            for buffer, value in buffers:
+                buffer.copy_(value)
 
 
 def _alike(wanted: _Tried, found: _Tried) -> bool:
