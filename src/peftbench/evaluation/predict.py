@@ -51,8 +51,8 @@ class _Drafts:
     again: deque[bool] = field(default_factory=lambda: deque(maxlen=_LAST))
 
     def note(self, answer: Sequence[int], likely: Sequence[tuple[int, ...]]) -> None:
-        """An answer that was found now, and what had been likely."""
-        self.again.append(tuple(answer) in likely)
+        """An answer that was found now, and what had been likely; at first nothing is but one given twice."""
+        self.again.append(tuple(answer) in (likely or self.given))
         self.given[tuple(answer)] += 1
 
     @property
