@@ -569,8 +569,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants("padding", CountsPadding, model="gpt2"),
     # A prompt that is put in front of every call is in the way of a cache, hence of what is generated with one.
     *mutants("padding, portions, calls, stock peft", StockPromptTuning),
-    # Taken for those of the last places, logits of all places depend on padding.
-    *mutants("calls, portions", KeepsAllLogits),
+    *mutants("calls", KeepsAllLogits),
     *mutants("context", HidesItsTokens),
     *mutants("saves", SavesPickle),
     *mutants("reloads", SavesTooLittle, SavesOtherNames, LoadsNothing, LoadsNoise, ForgetsFrozenDraw),
