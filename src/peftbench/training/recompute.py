@@ -11,13 +11,23 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from peftbench.errors import UsageError
+
 
 @contextlib.contextmanager
 def recomputed(module: nn.Module) -> Iterator[int]:
     """Keep only the inputs of the layers of a model, while in training; how many layers there are is told.
 
     Chen et al., 2016 (arXiv 1604.06174). A cache in front of the tokens stays: what methods put there does not grow.
+
+    Raises:
+        UsageError: the `transformers` installed would leave such a cache away, without a word.
     """
+    if not hasattr(GradientCheckpointingLayer, "_can_checkpoint_with_cache"):
+        raise UsageError(
+            "Training in lean mode needs a newer transformers, whose layers keep a cached prefix.",
+            "Install it (pip install -U transformers), or use --mode fast.",
+        )
     layers: list[Any] = [layer for layer in module.modules() if isinstance(layer, GradientCheckpointingLayer)]
     settings = {
         "gradient_checkpointing": True,
