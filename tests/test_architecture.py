@@ -67,6 +67,7 @@ EFFECTS: Mapping[tuple[str, str], str] = {
     ("training.questions", DISK): "ids that were made once",
     ("models._load", DISK): "a packed model is unpacked into the cache",
     ("training.loop", DISK): "one line a step, so that a run can be watched",
+    ("training.checkpoint", DISK): "the state of a training, which goes on from it after a kill",
     ("stages", DISK): "the log of a run; a broken adapter is removed",
     ("runner", DISK): "the folder of the adapter",
     ("executors._process", DISK): "what a worker prints, until it is known to be wanted",
@@ -486,6 +487,7 @@ BROAD: Mapping[str, str] = {
     "stages": "FLOPs of a method of somebody else that cannot be counted are absent, and the log says why",
     "models._layout": "a module of somebody else may raise anything over a row of texts; then it gets padded ones",
     "models._reading": "libraries raise anything over a broken file, bare `Exception` too; it becomes a sentence",
+    "training.checkpoint": "libraries raise anything over a damaged state; then the training starts anew",
     "evaluation.judge": "a reader or metric of somebody else may raise anything; it becomes a sentence with the answer",
 }
 

@@ -40,6 +40,10 @@ class FitResult(Value):
     last_loss: float
     best_step: int | None = Field(description="step whose weights were kept; absent when the last one was asked for")
     best_validation_loss: float | None
+    resumed_at: int | None = Field(
+        default=None,
+        description="step after which a killed training was taken up; times are of all attempts, peaks of the last",
+    )
     layout: str = Field(default="", description="how the examples of a step were put before the model, and why so")
     batches: str = Field(description="hash of the examples of every step, in order: equal for every method of a seed")
 

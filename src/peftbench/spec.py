@@ -366,6 +366,9 @@ class Resources(Value):
         default="auto",
         description="what multiplies matrices on a CPU; auto takes oneDNN where it is as exact and faster",
     )
+    checkpoint_seconds: float = Field(
+        default=60, ge=0, description="of training between two states from which it could go on if it were killed"
+    )
     save_adapter: bool = True
     probe_updates: bool = Field(default=False, description="writes how large the updates of an adapter are, by layer")
     data_root: str | None = Field(default=None, description="folder with a local mirror of the data sets")

@@ -21,7 +21,7 @@ from peftbench.environment import describe
 from peftbench.errors import DataProblem, Diverged, PeftbenchError
 from peftbench.evaluation.judge import judge, summarise
 from peftbench.evaluation.updates import updates_on
-from peftbench.matmul import put_back, setting, settle
+from peftbench.matmul import Matmul, put_back, setting, settle
 from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
 from peftbench.methods._places import begins
@@ -35,7 +35,8 @@ from peftbench.spec import Resources, RunSpec
 from peftbench.store import RunFolder, write_lines
 from peftbench.tasks._task import Item, Task
 from peftbench.training.batches import fingerprint, schedule, split_validation
-from peftbench.training.loop import How, TrainingData, fit
+from peftbench.training.checkpoint import Checkpoints, conditions_in
+from peftbench.training.loop import Fitted, How, TrainingData, fit
 from peftbench.training.questions import Question, Room, as_turns
 from peftbench.training.shots import draw
 
@@ -106,6 +107,24 @@ def _training_data(
     return TrainingData(_encoded(train), _encoded(held_out), steps)
 
 
+def _fit_result(fitted: Fitted, data: TrainingData, rows: int, layout: str, batches: str) -> FitResult:
+    """What a training did, for the record; `rows` are those that were to be learned from, whether they fit or not."""
+    return FitResult(
+        steps=len(data.steps),
+        examples=len(data.train),
+        tokens=fitted.tokens,
+        cut=sum(encoded.cut for encoded in data.train),
+        unfit=rows - len(data.train),
+        first_loss=fitted.first_loss,
+        last_loss=fitted.last_loss,
+        best_step=fitted.best_step,
+        best_validation_loss=fitted.best_validation_loss,
+        resumed_at=fitted.resumed_at,
+        layout=layout,
+        batches=batches,
+    )
+
+
 class Unmeasured:
     """What could not be measured beside the answers, and why: they are there and judged, and not given up for it."""
 
@@ -147,7 +166,7 @@ class Stages:
         self._failure: Failure | None = None
         self._unmeasured = Unmeasured(resources, self._log)
         torch.set_num_threads(resources.threads or _THREADS)
-        self._matmul = setting(), settle(resources.matmul)
+        self._matmul = setting(), settle(_matmul_of(resources, folder))
 
     def told(self, task: Task) -> None:
         """Note what stands for the task in tables."""
@@ -198,24 +217,18 @@ class Stages:
         drawn = schedule(len(train), spec, seed)
         data = _training_data(train, held_out, drawn)
         self._learned = [encoded.answer[:-1] for encoded in data.train]
+        batches = fingerprint(drawn, [question.item for question in train])
         micro_batch, lean = asked.micro_batch or spec.effective_batch, asked.mode == "lean"
-        how = How(self._device, micro_batch, self._folder.train_log, self._progress, layout, lean)
+        data_and_way = {"batches": batches, "layout": repr(layout), "micro_batch": micro_batch, "mode": asked.mode}
+        where = _environment(self._device, self._matmul[1])
+        conditions = {"run": self._spec.run_id, **data_and_way, **where}
+        states = Checkpoints(self._folder.training, conditions, asked.checkpoint_seconds, self._log)
+        how = How(self._device, micro_batch, self._folder.train_log, self._progress, layout, lean, states)
         with meter("fit", self._device) as reading:
             fitted = fit(adapter, data, spec, seed, how)
+        reading.seconds += states.elsewhere_seconds
         self._fit_reading, self._step_seconds = reading, fitted.step_seconds
-        self._fit = FitResult(
-            steps=len(data.steps),
-            examples=len(data.train),
-            tokens=fitted.tokens,
-            cut=sum(encoded.cut for encoded in data.train),
-            unfit=len(train) - len(data.train),
-            first_loss=fitted.first_loss,
-            last_loss=fitted.last_loss,
-            best_step=fitted.best_step,
-            best_validation_loss=fitted.best_validation_loss,
-            layout=str(layout),
-            batches=fingerprint(drawn, [question.item for question in train]),
-        )
+        self._fit = _fit_result(fitted, data, len(train), str(layout), batches)
 
     def predict(self, adapter: Adapter, base: LoadedModel, questions: Sequence[Question], split: Split) -> Answered:
         """Answer the questions of a split; the evaluated split is the one whose cost is kept."""
@@ -323,6 +336,19 @@ class Stages:
         # A line that cannot be written must not end a run, and least of all hide why it failed.
         with contextlib.suppress(OSError), self._folder.log.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"{_now()} {text}\n")
+
+
+def _environment(device: torch.device, matmul: Matmul) -> dict[str, Any]:
+    """Where a run is done, as far as its bits may depend on it."""
+    return describe(_device_name(device), torch.get_num_threads(), matmul).model_dump(exclude={"platform"})
+
+
+def _matmul_of(resources: Resources, folder: RunFolder) -> Literal["auto"] | Matmul:
+    """What is to multiply matrices: where a training goes on, what it began with, for another try may end otherwise."""
+    begun = conditions_in(folder.training) or {}
+    here = _environment(torch.device("cpu"), "torch")
+    same = all(begun.get(name) == here[name] for name in here.keys() - {"device", "matmul"})
+    return begun.get("matmul", "auto") if resources.matmul == "auto" and same else resources.matmul
 
 
 def _encoded(questions: Sequence[Question]) -> list[Encoded]:

@@ -6,6 +6,7 @@
                         train.jsonl        one line a step
                         predictions.jsonl  one line an answered example
                         updates.jsonl      one line an adapted layer, where it was asked for
+                        training/          a state from which a killed training goes on; gone when the run went well
                         adapter/           the trained adapter
                         claim              empty; locked by the process that does the run
                         progress.json      how far it is; gone when it is over
@@ -71,6 +72,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def training(self) -> Path:
+        """The folder of the state from which a killed training goes on."""
+        return self.path / "training"
+
+    @property
     def progress(self) -> Path:
         """How far the run is, while it is done."""
         return self.path / "progress.json"
@@ -105,13 +111,19 @@ class Store:
                 os.fsync(probe.fileno())
 
     def begin(self, spec: RunSpec, resources: Resources) -> RunFolder:
-        """An empty folder for a run, whatever an interrupted attempt or an earlier failure left there."""
+        """An empty folder for a run, whatever an interrupted attempt or an earlier failure left there.
+
+        Where that left the state of a training, it stays, and the logs with it.
+        """
         folder = self.folder(spec.run_id)
+        kept = {"claim", "spec.json", "resources.json"}
+        if folder.training.is_dir():
+            kept |= {folder.training.name, folder.train_log.name, folder.log.name}
         with _translated(self.path):
             # The record goes first: a kill in the middle of this leaves a run that has not been done.
             folder.record.unlink(missing_ok=True)
             self.describe(spec, resources)
-            _empty(folder.path, kept={"claim", "spec.json", "resources.json"})
+            _empty(folder.path, kept)
         return folder
 
     def describe(self, spec: RunSpec, resources: Resources) -> None:
@@ -142,8 +154,11 @@ class Store:
         """Publish a record: from this moment the run is over."""
         with _translated(self.path):
             _write_whole(self.folder(record.run_id).record, record.model_dump_json(indent=1))
+        folder = self.folder(record.run_id)
         with contextlib.suppress(OSError):
-            self.folder(record.run_id).progress.unlink(missing_ok=True)
+            folder.progress.unlink(missing_ok=True)
+        if record.failure is None:
+            shutil.rmtree(folder.training, ignore_errors=True)
 
     def get(self, run_id: str) -> Record | None:
         """The record of a run, None when it has not been done.

@@ -35,6 +35,9 @@ Mode = Annotated[str, typer.Option(help="fast, or lean: much less memory in trai
 Matmul = Annotated[
     str, typer.Option(help="On a CPU: torch, onednn, or auto, which takes onednn where it is as exact and faster.")
 ]
+CheckpointSeconds = Annotated[
+    float, typer.Option(help="Between two states of a training from which it goes on after a kill.")
+]
 KeepAdapters = Annotated[bool, typer.Option("--adapters/--no-adapters", help="Keep the trained adapters.")]
 ProbeUpdates = Annotated[
     bool, typer.Option("--probe-updates", help="Write how large the updates of adapters are, layer by layer.")

@@ -13,6 +13,7 @@ import typer
 
 from peftbench.cli._arguments import (
     AsJson,
+    CheckpointSeconds,
     DataRoot,
     Device,
     EvalBatch,
@@ -61,6 +62,7 @@ def run(
     eval_batch: EvalBatch = None,
     mode: Mode = "fast",
     matmul: Matmul = "auto",
+    checkpoint_seconds: CheckpointSeconds = 60.0,
     adapters: KeepAdapters = True,
     probe_updates: ProbeUpdates = False,
     executor: Executor = "inline",
@@ -78,6 +80,7 @@ def run(
         eval_batch=eval_batch,
         mode=mode,
         matmul=matmul,
+        checkpoint_seconds=checkpoint_seconds,
         save_adapter=adapters,
         probe_updates=probe_updates,
     )

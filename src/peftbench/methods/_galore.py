@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -58,6 +58,16 @@ class ProjectedAdamW(torch.optim.AdamW):
                 projection.move(self._scale, decay=group["lr"] * group["weight_decay"])
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """AdamW's state, and through which directions each matrix is seen."""
+        return {**super().state_dict(), "projections": [one.state() for one in self._projections.values()]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a `state_dict`."""
+        super().load_state_dict(state_dict)
+        for projection, state in zip(self._projections.values(), state_dict["projections"], strict=True):
+            projection.put(state)
+
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001 - as in torch
         """Forget the gradients, those of the matrices too."""
         super().zero_grad(set_to_none)
@@ -94,6 +104,15 @@ class Projection:
             self.basis.copy_((right.T if self._tall else left)[:, : self.basis.shape[1]])
         self._seen += 1
         self.stand_in.grad = gradient @ self.basis if self._tall else self.basis.T @ gradient
+
+    def state(self) -> dict[str, Any]:
+        """The basis, and how many gradients were seen."""
+        return {"basis": self.basis, "seen": self._seen}
+
+    def put(self, state: Mapping[str, Any]) -> None:
+        """Take up a `state`."""
+        self.basis.copy_(state["basis"])
+        self._seen = state["seen"]
 
     def move(self, scale: float, decay: float) -> None:
         """Move the matrix by what the stand-in has moved, which comes back to zero."""

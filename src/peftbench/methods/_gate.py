@@ -113,6 +113,16 @@ class Together(torch.optim.Optimizer):
         for part in self._parts:
             part.step()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of each; the groups become new ones, which a schedule has to reach."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001 - as in torch
         """Forget the gradients of each, those that it keeps outside its groups too."""
         for part in self._parts:

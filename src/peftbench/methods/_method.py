@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from peftbench.errors import MethodProblem, UnknownName
+from peftbench.methods._adapter_files import read_trained, write_trained
 from peftbench.shapes import Shapes
 from peftbench.spec import Quantization, Settings
 
@@ -290,6 +291,18 @@ class Method(ABC):
         """Told after each optimiser step, counted from 1, while the gradients are still there."""
         del module, step
 
+    def training_state(self, module: nn.Module) -> Mapping[str, Any]:
+        """What the method keeps from step to step, beside what is trained, buffers, and the optimiser's own state.
+
+        Tensors and plain data: a training that was killed goes on from it.
+        """
+        del module
+        return {}
+
+    def resume(self, module: nn.Module, state: Mapping[str, Any]) -> None:
+        """Take up a `training_state`, whose tensors are in host memory, after `begin` and before the next step."""
+        del module, state
+
     def folded(self, base: Base) -> Iterable[str]:
         """Names of base parameters that `merge` changes in place; they are kept aside and put back."""
         del base
@@ -302,48 +315,18 @@ class Method(ABC):
 
     def save(self, module: nn.Module, base: Base, folder: Path) -> None:
         """Write what was trained into an empty folder, as safetensors."""
-        from safetensors.torch import save_file
-
         del base
-        trained = {
-            name: value.detach().contiguous() for name, value in module.named_parameters() if value.requires_grad
-        }
-        save_file(trained, folder / "adapter.safetensors")
+        write_trained(module, folder)
 
     def load(self, module: nn.Module, base: Base, folder: Path) -> None:
         """Read what `save` wrote into a freshly attached module."""
-        import torch
-        from safetensors.torch import load_file
-
         del base
-        saved = load_file(folder / "adapter.safetensors")
-        own = {name: value for name, value in module.named_parameters() if value.requires_grad}
-        refuse_others(saved, own, folder)
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(saved[name])
+        read_trained(module, folder)
 
     def settings(self) -> Settings:
         """All hyperparameters, as plain data."""
         fields = dataclasses.asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-
-
-def refuse_others(saved: Iterable[str], own: Iterable[str], folder: Path) -> None:
-    """Refuse an adapter whose tensors are not, by name, those of the attached method.
-
-    Raises:
-        MethodProblem: some are lacking, or there are others.
-    """
-    fix = "Copy it again, as a whole, or take the model and the settings that it was trained with."
-    if lacking := sorted({*own} - {*saved}):
-        raise MethodProblem(f"The adapter in {folder} lacks {lacking[0]}{_more(lacking)}.", fix)
-    if odd := sorted({*saved} - {*own}):
-        raise MethodProblem(f"The adapter in {folder} has {odd[0]}{_more(odd)}, for which there is no place.", fix)
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def build(name: str, cls: Any, settings: Mapping[str, Any]) -> Method:

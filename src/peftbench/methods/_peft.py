@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftbench.errors import MethodProblem, nearest
-from peftbench.methods._method import Base, Facts, Family, Method, refuse_others
+from peftbench.methods._adapter_files import refuse_others
+from peftbench.methods._method import Base, Facts, Family, Method
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,19 @@ class Snapshot:
                 f"A copy of {size / 2**20:,.0f} MiB of weights cannot be written to {self._folder}.",
                 "Make room there; TMPDIR names another place for temporary files.",
             ) from error
+
+    def copy_to(self, path: Path) -> None:
+        """Write the copy to a file; it goes through no more memory than a block of it."""
+        self._file.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(self._file, file)
+
+    def copy_from(self, path: Path) -> None:
+        """Take what `copy_to` wrote for the copy."""
+        self._file.seek(0)
+        self._file.truncate()
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, self._file)
 
     def put_back(self, values: Mapping[str, torch.Tensor]) -> None:
         """Give tensors the values that were copied under their names."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Example, refuse_others
+from peftbench.methods._adapter_files import refuse_others
+from peftbench.methods._method import Example
 
 if TYPE_CHECKING:
     import torch

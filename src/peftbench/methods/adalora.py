@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -13,6 +13,9 @@ from peftbench.methods._peft import TargetedPeftMethod, peft_model
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+# Where the library keeps it: a tensor of each kind for every trained one.
+_IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,23 @@ class Adalora(TargetedPeftMethod):
         model = peft_model(module)
         if model.active_peft_config.total_step > 1:
             model.base_model.update_and_allocate(step)
+
+    def training_state(self, module: nn.Module) -> Mapping[str, Any]:
+        """How much each entry matters so far, and which ones were taken away."""
+        model = peft_model(module)
+        allocator = model.base_model.rankallocator
+        return {
+            **{name: getattr(allocator, name) for name in _IMPORTANCE},
+            "rank_pattern": model.active_peft_config.rank_pattern,
+        }
+
+    def resume(self, module: nn.Module, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        model = peft_model(module)
+        device = next(model.parameters()).device
+        for name in _IMPORTANCE:
+            setattr(model.base_model.rankallocator, name, {key: value.to(device) for key, value in state[name].items()})
+        model.active_peft_config.rank_pattern = state["rank_pattern"]
 
     def penalty(self, module: nn.Module) -> torch.Tensor | None:
         """How far P and Q are from orthogonal, on average; the library adds it to a loss only when it computes one."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import JsonValue
 
 from peftbench.errors import MethodProblem
-from peftbench.methods._method import Base, Facts, Family, Method, build, refuse_others
+from peftbench.methods._adapter_files import refuse_others
+from peftbench.methods._method import Base, Facts, Family, Method, build
 from peftbench.methods._variants import named
+from peftbench.methods._wrapping import Wrapping
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ _HOW = "Write for example: {use: ts_peft, over: {use: lora, r: 8}}"
 
 
 @dataclass(frozen=True)
-class TsPeft(Method):
+class TsPeft(Wrapping):
     """A layer that the method `over` adapts puts out `b + m` for a token with `||m|| / ||b|| >= t`, and else `b`.
 
     b is what the layer puts out without the adapter, m what the adapter adds, t a trained threshold of each layer; it
@@ -87,45 +88,10 @@ class TsPeft(Method):
         """The name of that method."""
         return str(_entry(self.over)["use"])
 
-    @property
-    def virtual_tokens(self) -> int:
-        """The wrapped method's."""
-        return self.wrapped.virtual_tokens
-
-    @property
-    def shots(self) -> int:
-        """The wrapped method's."""
-        return self.wrapped.shots
-
-    @property
-    def looks_first(self) -> bool:
-        """Whether the wrapped method does."""
-        return self.wrapped.looks_first
-
-    def unfit(self, facts: Facts) -> str | None:
-        """What the wrapped method says."""
-        return self.wrapped.unfit(facts)
-
-    def caution(self, facts: Facts) -> str | None:
-        """What the wrapped method says."""
-        return self.wrapped.caution(facts)
-
-    def in_use(self) -> contextlib.AbstractContextManager[object]:
-        """What the wrapped method needs."""
-        return self.wrapped.in_use()
-
-    def changes(self, base: Base) -> Iterable[str]:
-        """What the wrapped method changes."""
-        return self.wrapped.changes(base)
-
     def trainable_parameters(self, facts: Facts) -> int | None:
         """The wrapped method's, and a threshold for each site."""
         adapter, sites = self.wrapped.trainable_parameters(facts), self.site_count(facts)
         return None if adapter is None or sites is None else adapter + sites
-
-    def sizes(self, facts: Facts) -> Sequence[int]:
-        """The wrapped method's."""
-        return self.wrapped.sizes(facts)
 
     def with_size(self, size: int) -> Self:
         """Over the wrapped method with another size."""
@@ -138,10 +104,6 @@ class TsPeft(Method):
     def sites(self, module: nn.Module) -> Mapping[str, nn.Module]:
         """The wrapped method's."""
         return self.wrapped.sites(_gated(module).module)
-
-    def site_count(self, facts: Facts) -> int | None:
-        """The wrapped method's."""
-        return self.wrapped.site_count(facts)
 
     def attach(self, base: Base) -> nn.Module:
         """The module of the wrapped method, with a gate at each site."""
@@ -196,9 +158,13 @@ class TsPeft(Method):
         gated.end_step()
         self.wrapped.after_step(gated.module, step)
 
-    def folded(self, base: Base) -> Iterable[str]:
-        """What the wrapped method folds into."""
-        return self.wrapped.folded(base)
+    def training_state(self, module: nn.Module) -> Mapping[str, Any]:
+        """The wrapped method's: what a gate keeps are buffers."""
+        return self.wrapped.training_state(_gated(module).module)
+
+    def resume(self, module: nn.Module, state: Mapping[str, Any]) -> None:
+        """Hand it to the wrapped method."""
+        self.wrapped.resume(_gated(module).module, state)
 
     def merge(self, module: nn.Module, base: Base) -> nn.Module:
         """The wrapped method, merged: what a gate does to a token is in no weight.

@@ -20,6 +20,7 @@ from peftbench.models._chat import Encoded
 from peftbench.models._layout import PADDED, Layout, answer_logits
 from peftbench.seeding import stream_seed
 from peftbench.spec import TrainSpec
+from peftbench.training.checkpoint import Checkpoints, Course, Kept, cut
 from peftbench.training.optim import learning_rate_factor, optimizer
 from peftbench.training.recompute import recomputed
 
@@ -45,11 +46,15 @@ class How:
     progress: Progress
     layout: Layout = PADDED
     lean: bool = False
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the loop did; the adapter holds the weights of `best_step` (or the last) when it returns."""
+    """What the loop did; the adapter holds the weights of `best_step` (or the last) when it returns.
+
+    All of it is told of the whole training, also where earlier processes did the steps up to `resumed_at`.
+    """
 
     first_loss: float
     last_loss: float
@@ -57,10 +62,11 @@ class Fitted:
     step_seconds: float
     best_step: int | None
     best_validation_loss: float | None
+    resumed_at: int | None = None
 
 
 def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: How) -> Fitted:
-    """Train the adapter in place.
+    """Train the adapter in place; a training that was killed goes on where `how.checkpoints` find it.
 
     The loss of a step is the mean over the answer tokens of its whole effective batch, however it is split.
 
@@ -80,16 +86,15 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     validate_at = validation_steps(total, spec) if data.validation else set()
     torch.manual_seed(stream_seed(seed, "dropout"))
     adapter.method.begin(adapter.module, total)
-    losses: list[float] = []
-    seconds = 0.0
     # The log is written line by line, to be read while it runs.
     with (
-        how.log.open("w", encoding="utf-8", buffering=1) as log,
+        how.log.open("a", encoding="utf-8", buffering=1) as log,
         Snapshot(how.log.parent) as snapshot,
         recomputed(adapter.module) if how.lean else contextlib.nullcontext(),
     ):
-        kept = Kept(spec, snapshot)
-        for number, places in enumerate(data.steps, start=1):
+        course = Course(adapter, stepper, factor, Kept(spec, snapshot))
+        _take_up(course, how)
+        for number, places in enumerate(data.steps[course.step :], start=course.step + 1):
             started = time.perf_counter()
             batch = [data.train[place] for place in places]
             adapter.module.train()
@@ -101,45 +106,34 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
             adapter.method.after_step(adapter.module, number)
             factor.step()
             stepper.zero_grad(set_to_none=True)
-            losses.append(loss)
             took = time.perf_counter() - started
-            seconds += took
+            course.done(number, loss, took)
             line = {"step": number, "loss": loss, "learning_rate": rate, "grad_norm": float(norm), "seconds": took}
             if number in validate_at:
                 line["validation_loss"] = held_out = mean_loss(adapter.module, data.validation, spec, how)
                 _check_finite(number, {"validation loss": held_out})
-                kept.offer(number, held_out, adapter)
+                course.kept.offer(number, held_out, adapter)
             log.write(json.dumps(line) + "\n")
+            if how.checkpoints is not None:
+                how.checkpoints.offer(course)
             how.progress("fit", number, total)
-        kept.restore(adapter)
+        course.kept.restore(adapter)
     tokens = sum(data.train[place].tokens for places in data.steps for place in places)
-    return Fitted(losses[0], losses[-1], tokens, seconds, kept.step, kept.loss)
+    first, last, kept = course.losses[0], course.losses[-1], course.kept
+    return Fitted(first, last, tokens, course.seconds, kept.step, kept.loss, course.resumed_at)
+
+
+def _take_up(course: Course, how: How) -> None:
+    """Begin where an earlier process came to, if there was one; the log has the steps up to there, and no others."""
+    if how.checkpoints is not None:
+        how.checkpoints.resume(course, how.log)
+    cut(how.log, course.step)
 
 
 def _check_finite(step: int, numbers: dict[str, float]) -> None:
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise Diverged(f"The {name} of step {step} is {number}.", "Lower train.learning_rate.")
-
-
-class Kept:
-    """The checkpoint that counts: the weights of the lowest validation loss so far, or none when the last step does."""
-
-    def __init__(self, spec: TrainSpec, snapshot: Snapshot) -> None:
-        self._wanted, self._snapshot = spec.checkpoint == "best", snapshot
-        self.step: int | None = None
-        self.loss: float | None = None
-
-    def offer(self, step: int, loss: float, adapter: Adapter) -> None:
-        """Keep a copy of the weights if they are the best so far; the earlier of two equals stays."""
-        if self._wanted and (self.loss is None or loss < self.loss):
-            self._snapshot.take(adapter.trainable)
-            self.step, self.loss = step, loss
-
-    def restore(self, adapter: Adapter) -> None:
-        """Put the kept weights back."""
-        if self.step is not None:
-            self._snapshot.put_back(adapter.trainable)
 
 
 def validation_steps(total: int, spec: TrainSpec) -> set[int]:
