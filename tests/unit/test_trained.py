@@ -14,7 +14,10 @@ from peftbench.methods._method import Method
 from peftbench.methods._trained import OfRun, Trained, _numbers
 
 # What is not asked of an adapter that is evaluated as it is.
-OF_TRAINING = {"begin", "optimizer", "learning_rate_factor", "penalty", "after_step", "learning_rate", "looks_first"}
+OF_TRAINING = {
+    *("begin", "optimizer", "learning_rate_factor", "penalty", "after_step", "learning_rate", "looks_first"),
+    *("training_state", "resume"),
+}
 OF_SIZES = {"trainable_parameters", "sizes", "with_size", "resized", "size"}
 # The method was built with its settings.
 OF_SETTINGS = {"unsound"}
