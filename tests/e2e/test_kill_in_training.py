@@ -63,7 +63,7 @@ def test_killed_at_five_points(script: Any, tmp_path: Path) -> None:
 
 
 def test_killed_on_the_embedded_model(script: Any, tmp_path: Path) -> None:
-    (one,) = killed_at_random(script, "tiny", ["lora"], 120, 1, tmp_path)
+    (one,) = killed_at_random(script, "tiny", ["lora"], 60, 1, tmp_path)
     assert one.resumed == one.undisturbed
     assert one.states == len(one.kills) == 1
     # What the record tells of training is told of the whole of it.
@@ -71,9 +71,9 @@ def test_killed_on_the_embedded_model(script: Any, tmp_path: Path) -> None:
     assert before is not None
     assert before.fit is not None
     assert one.record.fit == before.fit.model_copy(update={"resumed_at": one.record.fit.resumed_at})
-    assert 0 < one.record.fit.resumed_at <= 120
+    assert 0 < one.record.fit.resumed_at <= 60
     folder = Store(tmp_path / "disturbed").folder(one.record.run_id)
     assert not folder.training.exists(), "a run that went well needs no state"
     steps = Counter(line.split(",")[0] for line in folder.train_log.read_text().splitlines())
-    assert len(steps) == 120
+    assert len(steps) == 60
     assert set(steps.values()) == {1}

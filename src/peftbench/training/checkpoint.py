@@ -130,6 +130,7 @@ class Checkpoints:
     ) -> None:
         """Keep states in `folder`, which need not be there; `tell` is told what becomes of them."""
         self._folder, self._every, self._tell = folder, every_seconds, tell
+        # As they will be read back, to be compared.
         self._conditions: dict[str, Any] = json.loads(json.dumps(conditions))
         self._started = time.perf_counter()
         self._due = self._started + every_seconds
@@ -154,7 +155,7 @@ class Checkpoints:
             if found["best"][0] is not None:
                 course.kept.snapshot.copy_from(self._best(found["best"][0]))
             course.put(found)
-        except BaseException:
+        except Exception:
             # Half of it may have been put. The next attempt shall not meet it again.
             shutil.rmtree(self._folder)
             raise
