@@ -267,7 +267,9 @@ def _as_it_was(module: nn.Module, device: torch.device) -> Iterator[None]:
             for each, mode in training.items():
                 each.training = mode
             for buffer, value in buffers:
-                buffer.copy_(value)
+                # Most never change, and some that do not are views that cannot be written.
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 def _alike(wanted: _Tried, found: _Tried) -> bool:
