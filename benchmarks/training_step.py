@@ -1,6 +1,7 @@
 """How long a training step takes, and how much memory, beside the `Trainer` of transformers as it is used elsewhere.
 
     python benchmarks/training_step.py --model DIR --data-root DIR [--tasks sst2,boolq,multirc] [--rounds 5] [--memory]
+        [--shape 128k] [--device cuda --bf16 --shape 8b]
 
 All train the same adapter (LoRA, r 16, on keys, values and the down projection, no dropout) in 32 bits with one thread,
 four examples a step:
@@ -11,9 +12,11 @@ four examples a step:
 - `ours`, and `ours, lean`: this package's loop.
 
 Each is measured with the library that torch multiplies matrices with by itself, ours with oneDNN too, where that is as
-exact here. In every round each variant does one step, in turn; CPU seconds, medians, and the lowest and highest ratio
-of a round. Nothing is measured unless the losses of the first step agree. `--memory` measures instead the peak of each
-variant over what its process held before its steps, in a process of its own.
+exact here. In every round each variant does one step, in turn; CPU seconds, medians, and the ratio of all rounds with
+the lowest and highest of a round. Nothing is measured unless the losses of the first step agree. `--memory` measures
+instead the peak of each variant over what its process held before its steps, in a process of its own. `--shape` takes
+a random model of that shape, with the tokenizer of the model named. On CUDA seconds are those of the clock, and bytes
+those given to tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -52,8 +55,15 @@ from peftbench.workbench import Workbench
 
 SETTINGS = {"r": 16, "targets": ["key", "value", "down"]}
 EXAMPLES, LONGEST, SEED = 4, 2048, 1
-# Of the losses of a first step, with one library and across the two.
-SAME, ACROSS = 2e-6, 1e-5
+# Width, width between, layers, heads, key heads, and whether the head is the embedding; the vocabulary is 128,256. The
+# first is nearly all embedding and head (28 million numbers), the others are those of Llama 3.2 1B and of Llama 3 8B.
+SHAPES = {
+    "128k": (192, 512, 8, 6, 2, True),
+    "1b": (2048, 8192, 16, 32, 8, True),
+    "8b": (4096, 14_336, 32, 32, 8, False),
+}
+# Of the losses of a first step, with one library, across the two, and in 16 bits.
+SAME, ACROSS, ROUGH = 2e-6, 1e-5, 2e-2
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,9 @@ def arguments() -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny", help="a folder, a hub id, or the name of an embedded model")
-    parser.add_argument(
-        "--wide", action="store_true", help="a small random body with a vocabulary of 128,256 in its place"
-    )
+    parser.add_argument("--shape", choices=list(SHAPES), help="a random model of this shape in its place")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="weights and arithmetic of the base")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--tasks", default="sst2,boolq,multirc")
     parser.add_argument("--rounds", type=int, default=5)
@@ -96,21 +106,23 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def wide(model: Path, folder: Path) -> Path:
-    """A random Llama of 28 million numbers, nearly all of them in embedding and head, with the tokenizer of a model."""
+def shaped(shape: str, model: str, folder: Path, dtype: torch.dtype) -> Path:
+    """A random Llama of a shape, with the tokenizer of a model."""
+    hidden, between, layers, heads, groups, tied = SHAPES[shape]
     config = transformers.LlamaConfig(
         vocab_size=128_256,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
+        hidden_size=hidden,
+        intermediate_size=between,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+        tie_word_embeddings=tied,
+        max_position_embeddings=LONGEST,
         bos_token_id=None,
         eos_token_id=None,
     )
     torch.manual_seed(SEED)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(model).save_pretrained(folder)
     return folder
 
@@ -123,6 +135,8 @@ class Ground:
     data_root: Path | None
     task: str
     rounds: int
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     batches: list[list[Encoded]] = field(default_factory=list)
 
     @cached_property
@@ -134,14 +148,15 @@ class Ground:
     def base(self) -> LoadedModel:
         """The base of this package's runs."""
         facts = find(self.model)
-        return self.bench.base(ModelRef(name=facts.name, revision=facts.revision), self.resources)
+        return self.bench.base(ModelRef(name=facts.name, revision=facts.revision, dtype=self.dtype), self.resources)
 
     @property
     def resources(self) -> Resources:
         """Where everything is."""
         folder = find(self.model).folder
         root = None if self.data_root is None else str(self.data_root)
-        return Resources(device="cpu", threads=1, data_root=root, model_folder=None if folder is None else str(folder))
+        place = None if folder is None else str(folder)
+        return Resources(device=self.device, threads=1, data_root=root, model_folder=place)
 
     def read(self) -> None:
         """Read the examples, in a random order."""
@@ -167,7 +182,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Step:
-    """CPU seconds of a step, its loss, and the bytes that it took above what the process held before."""
+    """Seconds of a step, its loss, and the bytes that it took above what was held before."""
 
     seconds: float
     loss: float
@@ -175,14 +190,27 @@ class Step:
 
 
 @contextlib.contextmanager
-def above_rest() -> Iterator[Reading]:
-    """Measure the peak of a `with` block above what is held when it begins."""
-    with meter("fit", torch.device("cpu")) as rest:
+def above_rest(device: torch.device) -> Iterator[list[int]]:
+    """Measure the peak of a `with` block above what is held when it begins: put into the list that is given."""
+    kind = "cuda_allocated" if device.type == "cuda" else "host_resident"
+
+    def bytes_of(reading: Reading) -> int:
+        return next(peak.bytes for peak in reading.peaks if peak.definition == kind)
+
+    with meter("fit", device) as rest:
         pass
-    with meter("fit", torch.device("cpu")) as reading:
-        yield reading
-    peak = reading.peaks[0]
-    reading.peaks = (peak.model_copy(update={"bytes": peak.bytes - rest.peaks[0].bytes}),)
+    found: list[int] = []
+    with meter("fit", device) as reading:
+        yield found
+    found.append(bytes_of(reading) - bytes_of(rest))
+
+
+def clock(device: torch.device) -> float:
+    """Seconds: of this process's CPU, or on a GPU those that passed until it had done all."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Timed(Trainer):  # type: ignore[misc]  # transformers leaves it untyped
@@ -198,17 +226,21 @@ class Timed(Trainer):  # type: ignore[misc]  # transformers leaves it untyped
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]  # transformers leaves it untyped
-    """CPU seconds of a step."""
+    """Seconds of a step on a device."""
 
     seconds = 0.0
 
+    def __init__(self, device: torch.device) -> None:
+        """Nothing was measured yet."""
+        self._device = device
+
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start."""
-        self.seconds -= time.process_time()
+        self.seconds -= clock(self._device)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Stop."""
-        self.seconds += time.process_time()
+        self.seconds += clock(self._device)
 
 
 class Theirs:
@@ -217,10 +249,13 @@ class Theirs:
     def __init__(self, ground: Ground) -> None:
         import peft
 
-        model = transformers.AutoModelForCausalLM.from_pretrained(load_folder(ground), dtype=torch.float32)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            load_folder(ground), dtype=getattr(torch, ground.dtype)
+        )
         rates = {"task_type": "CAUSAL_LM", "lora_alpha": 16, "lora_dropout": 0.0}
         config = peft.LoraConfig(r=16, target_modules=["k_proj", "v_proj", "down_proj"], **rates)
-        self._model, self._folder = peft.get_peft_model(model, config), tempfile.mkdtemp()
+        self._device, self._folder = torch.device(ground.device), tempfile.mkdtemp()
+        self._model = peft.get_peft_model(model.to(self._device), config)
         self._start = {name: value.detach().clone() for name, value in self._trained().items()}
 
     def _trained(self) -> dict[str, torch.Tensor]:
@@ -238,19 +273,19 @@ class Theirs:
             max_steps=1,
             learning_rate=1e-4,
             activation_checkpointing=variant.checkpointing,
-            use_cpu=True,
+            use_cpu=self._device.type == "cpu",
             logging_strategy="no",
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        clock = Clock()
-        trainer = Timed(self._model, arguments, collate, list(batch), callbacks=[clock])
+        watch = Clock(self._device)
+        trainer = Timed(self._model, arguments, collate, list(batch), callbacks=[watch])
         trainer.remove_callback(transformers.PrinterCallback)
-        with above_rest() as reading:
+        with above_rest(self._device) as peak:
             trainer.train()
-        return Step(clock.seconds, trainer.loss, reading.peaks[0].bytes)
+        return Step(watch.seconds, trainer.loss, *peak)
 
 
 def load_folder(ground: Ground) -> str:
@@ -288,11 +323,11 @@ class Ours:
             layout = choose(adapter.module, adapter.trainable.values(), self._base.device)
             how = How(self._base.device, EXAMPLES, self._log, lambda *_: None, layout, variant.checkpointing)
             data = TrainingData(batch, [], [range(len(batch))])
-            with above_rest() as reading:
-                started = time.process_time()
+            with above_rest(self._base.device) as peak:
+                started = clock(self._base.device)
                 fitted = fit(adapter, data, spec, SEED, how)
-                took = time.process_time() - started
-            return Step(took, fitted.first_loss, reading.peaks[0].bytes)
+                took = clock(self._base.device) - started
+            return Step(took, fitted.first_loss, *peak)
 
 
 def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
@@ -308,6 +343,7 @@ def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Va
     for variant, loss in losses.items():
         reference = losses[variants[0]]
         far, bound = abs(loss / reference - 1), SAME if variant.matmul == variants[0].matmul else ACROSS
+        bound = ROUGH if ground.dtype == "bfloat16" else bound
         print(f"  {variant.name:22} first loss {loss:.7f}, relative difference {far:.1e}")
         if variant.trainer is not variants[0].trainer and far > bound:
             raise SystemExit(f"{variant.name} computes another loss than {variants[0].name}.")
@@ -369,10 +405,15 @@ def main() -> None:
     if matmul.settle("auto") == "torch":
         print("oneDNN is not as exact here, or not faster.")
     named = [variant for variant in VARIANTS if not asked.variants or variant.name in asked.variants.split(";")]
+    if asked.device == "cuda":
+        # What multiplies there is no library of the CPU.
+        named = [variant for variant in named if variant.matmul == "torch"]
     scratch = Path(tempfile.mkdtemp())
-    model = str(wide(asked.model, scratch / "wide")) if asked.wide else asked.model
+    dtype: Literal["float32", "bfloat16"] = "bfloat16" if asked.bf16 else "float32"
+    made = asked.shape and shaped(asked.shape, asked.model, scratch / asked.shape, getattr(torch, dtype))
+    model = str(made or asked.model)
     for task in asked.tasks.split(","):
-        ground = Ground(model, asked.data_root, task, asked.rounds)
+        ground = Ground(model, asked.data_root, task, asked.rounds, asked.device, dtype)
         ground.read()
         tokens = [one.tokens for batch in ground.batches for one in batch]
         if asked.one:

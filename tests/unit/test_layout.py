@@ -153,8 +153,9 @@ def test_every_family_gets_its_layout(name: str, family: str, base_of: Callable[
     base = base_of(family)
     # Short enough for a window of 24 tokens.
     used = method(name, **({"num_virtual_tokens": 4} if method(name).virtual_tokens else {}))
-    if used.unfit(base.facts):
-        pytest.skip("it slides out of a window of attention")
+    if base.facts.sliding_window is not None and name == "prefix_tuning":
+        assert "slides out of the attention window" in (used.unfit(base.facts) or "")
+        return
     with attached(used, base) as adapter:
         perturb(adapter)
         layout = chosen(adapter, base)
