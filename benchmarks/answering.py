@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 import transformers
+from _ground import Ground, add_arguments
 
 from peftbench import matmul, registry
 from peftbench.evaluation.predict import Decoding, greedy
@@ -36,14 +37,12 @@ from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models._attention import know_segments
 from peftbench.models._batch import pad
-from peftbench.models._facts import find
 from peftbench.models._layout import choose, choose_for_answers
 from peftbench.models._load import LoadedModel
-from peftbench.spec import ModelRef, Resources, TaskRef, TrainSpec
+from peftbench.spec import TrainSpec
 from peftbench.training.batches import schedule
 from peftbench.training.loop import How, TrainingData, fit
 from peftbench.training.questions import Room
-from peftbench.workbench import Workbench
 
 SETTINGS = {"r": 16, "targets": ["key", "value", "down"]}
 SEED = 1
@@ -75,8 +74,7 @@ REFERENCE = "cached"
 def arguments() -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny", help="a folder, a hub id, or the name of an embedded model")
-    parser.add_argument("--data-root", type=Path)
+    add_arguments(parser)
     parser.add_argument("--tasks", default="sst2,rte,boolq")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -162,23 +160,13 @@ def main() -> None:
     asked = arguments()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    facts = find(asked.model)
-    folder = None if facts.folder is None else str(facts.folder)
-    root = None if asked.data_root is None else str(asked.data_root)
-    resources = Resources(device="cpu", threads=1, data_root=root, model_folder=folder)
-    bench = Workbench()
-    base = bench.base(ModelRef(name=facts.name, revision=facts.revision), resources)
+    ground = Ground(asked.model, asked.data_root)
+    base = ground.base
     method = build("lora", registry.load("methods", "lora").value, SETTINGS)
     for name in asked.tasks.split(","):
-        task = registry.load("tasks", name).value
-        ref = TaskRef(name=name, version=task.version, data=task.source.identity(root))
-        most = asked.new_tokens or task.max_new_tokens
-        rows = bench.items(ref, "train", 192, resources), bench.items(ref, "test", asked.rows, resources)
-        rooms = Room(512), Room(1024, answer=most)
-        learned, test = (
-            [one.encoded for one in bench.ask(ref, items, room) if one.encoded is not None]
-            for items, room in zip(rows, rooms, strict=True)
-        )
+        most = asked.new_tokens or registry.load("tasks", name).value.max_new_tokens
+        learned = ground.examples(name, "train", 192, Room(512))
+        test = ground.examples(name, "test", asked.rows, Room(1024, answer=most))
         with attached(method, base) as adapter:
             matmul.settle("auto")
             train(base, adapter, learned, asked.steps)

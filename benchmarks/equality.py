@@ -18,7 +18,6 @@ Exit code 1 where a bound is not kept.
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from unittest import mock
 
 import torch
 import transformers
+from _ground import Ground, add_arguments
 from torch.nn.functional import cross_entropy
 
 from peftbench import matmul, registry
@@ -37,13 +37,11 @@ from peftbench.methods._attach import Adapter, attached
 from peftbench.methods._method import build
 from peftbench.models._batch import Batch, pad
 from peftbench.models._chat import Encoded
-from peftbench.models._facts import find
 from peftbench.models._layout import PADDED, Layout, answer_logits, choose, choose_for_answers
 from peftbench.models._load import LoadedModel
-from peftbench.spec import ModelRef, Resources, TaskRef, TrainSpec
+from peftbench.spec import TrainSpec
 from peftbench.training.loop import How, TrainingData, fit
 from peftbench.training.questions import Room
-from peftbench.workbench import Workbench
 
 # The seven of PEFT-Bench, and settings without dropout.
 METHODS = ("lora", "ia3", "bitfit", "ln_tuning", "prompt_tuning", "p_tuning", "prefix_tuning")
@@ -58,8 +56,7 @@ State = dict[str, torch.Tensor]
 def arguments() -> argparse.Namespace:
     """What to compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny", help="a folder, a hub id, or the name of an embedded model")
-    parser.add_argument("--data-root", type=Path)
+    add_arguments(parser)
     parser.add_argument("--task", default="toy_dial")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--batches", type=int, default=20)
@@ -219,23 +216,13 @@ def main() -> None:
     asked = arguments()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    facts = find(asked.model)
-    folder = None if facts.folder is None else str(facts.folder)
-    root = None if asked.data_root is None else str(asked.data_root)
-    resources = Resources(device="cpu", threads=1, data_root=root, model_folder=folder)
-    bench = Workbench()
-    base = bench.base(ModelRef(name=facts.name, revision=facts.revision), resources)
-    task = registry.load("tasks", asked.task).value
-    ref = TaskRef(name=asked.task, version=task.version, data=task.source.identity(root))
-    asked.new_tokens = asked.new_tokens or task.max_new_tokens
+    ground = Ground(asked.model, asked.data_root)
+    base = ground.base
+    asked.new_tokens = asked.new_tokens or registry.load("tasks", asked.task).value.max_new_tokens
     count = BATCH * max(asked.batches, STEPS)
-    rows = bench.items(ref, "train", 2 * count, resources), bench.items(ref, "test", asked.rows, resources)
-    rooms = Room(min(512, base.facts.context)), Room(min(1024, base.facts.context), answer=asked.new_tokens)
-    learned, test = (
-        [one.encoded for one in bench.ask(ref, items, room) if one.encoded is not None]
-        for items, room in zip(rows, rooms, strict=True)
-    )
-    worst = max(compare(name, base, (learned[:count], test), copy.copy(asked)) for name in asked.methods.split(","))
+    learned = ground.examples(asked.task, "train", 2 * count, Room(512))
+    test = ground.examples(asked.task, "test", asked.rows, Room(1024, answer=asked.new_tokens))
+    worst = max(compare(name, base, (learned[:count], test), asked) for name in asked.methods.split(","))
     print(f"{asked.task}: the worst is {worst:.2f} of what it may be")
     sys.exit(worst > 1)
 

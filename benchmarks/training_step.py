@@ -31,13 +31,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
+from _ground import Ground, add_arguments
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from peftbench import matmul, registry
@@ -47,11 +48,9 @@ from peftbench.methods._method import build
 from peftbench.models._chat import Encoded
 from peftbench.models._facts import find
 from peftbench.models._layout import choose
-from peftbench.models._load import LoadedModel
-from peftbench.spec import ModelRef, Resources, TaskRef, TrainSpec
+from peftbench.spec import TrainSpec
 from peftbench.training.loop import How, TrainingData, fit
 from peftbench.training.questions import Room
-from peftbench.workbench import Workbench
 
 SETTINGS = {"r": 16, "targets": ["key", "value", "down"]}
 EXAMPLES, LONGEST, SEED = 4, 2048, 1
@@ -93,11 +92,10 @@ VARIANTS = (
 def arguments() -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny", help="a folder, a hub id, or the name of an embedded model")
+    add_arguments(parser)
     parser.add_argument("--shape", choices=list(SHAPES), help="a random model of this shape in its place")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bf16", action="store_true", help="weights and arithmetic of the base")
-    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--tasks", default="sst2,boolq,multirc")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--variants", default="", help="some of them, separated by semicolons")
@@ -123,52 +121,24 @@ def shaped(shape: str, model: str, folder: Path, dtype: torch.dtype) -> Path:
     )
     torch.manual_seed(SEED)
     transformers.LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(find(model).folder or model).save_pretrained(folder)
     return folder
 
 
 @dataclass
-class Ground:
-    """The model, and the examples that are trained on: a batch for every round, and one before the first."""
+class Batches(Ground):
+    """The examples that are trained on: a batch for every round, and one before the first."""
 
-    model: str
-    data_root: Path | None
-    task: str
-    rounds: int
-    device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    batches: list[list[Encoded]] = field(default_factory=list)
+    task: str = "toy_dial"
+    rounds: int = 5
 
     @cached_property
-    def bench(self) -> Workbench:
-        """Holds the base."""
-        return Workbench()
-
-    @cached_property
-    def base(self) -> LoadedModel:
-        """The base of this package's runs."""
-        facts = find(self.model)
-        return self.bench.base(ModelRef(name=facts.name, revision=facts.revision, dtype=self.dtype), self.resources)
-
-    @property
-    def resources(self) -> Resources:
-        """Where everything is."""
-        folder = find(self.model).folder
-        root = None if self.data_root is None else str(self.data_root)
-        place = None if folder is None else str(folder)
-        return Resources(device=self.device, threads=1, data_root=root, model_folder=place)
-
-    def read(self) -> None:
-        """Read the examples, in a random order."""
-        task = registry.load("tasks", self.task).value
-        ref = TaskRef(name=self.task, version=task.version, data=task.source.identity(self.resources.data_root))
+    def batches(self) -> list[list[Encoded]]:
+        """In a random order."""
         count = EXAMPLES * (self.rounds + 1)
-        _ = self.base
-        items = self.bench.items(ref, "train", 4 * count, self.resources)
-        room = Room(min(LONGEST, self.base.facts.context or LONGEST))
-        found = [one.encoded for one in self.bench.ask(ref, items, room) if one.encoded is not None]
+        found = self.examples(self.task, "train", 4 * count, Room(LONGEST))
         random.Random(SEED).shuffle(found)  # noqa: S311 - an order, no secret
-        self.batches = [found[start : start + EXAMPLES] for start in range(0, count, EXAMPLES)]
+        return [found[start : start + EXAMPLES] for start in range(0, count, EXAMPLES)]
 
     def batch(self, number: int, *, grouped: bool) -> list[Encoded]:
         """The examples of a round; grouped, those of all rounds are shared out by length."""
@@ -246,7 +216,7 @@ class Clock(TrainerCallback):  # type: ignore[misc]  # transformers leaves it un
 class Theirs:
     """`Trainer` with the LoRA of peft, as they are."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Batches) -> None:
         import peft
 
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -288,7 +258,7 @@ class Theirs:
         return Step(watch.seconds, trainer.loss, *peak)
 
 
-def load_folder(ground: Ground) -> str:
+def load_folder(ground: Batches) -> str:
     """The folder of the weights as transformers reads them: what was packed, this package unpacks in its cache."""
     config: Any = ground.base.model.config
     return str(config._name_or_path)  # noqa: SLF001 - where it was read from has no other name
@@ -310,7 +280,7 @@ def collate(batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
 class Ours:
     """The loop of this package."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Batches) -> None:
         self._base, self._log = ground.base, Path(tempfile.mkdtemp()) / "train.jsonl"
         self._method = build("lora", registry.load("methods", "lora").value, SETTINGS)
 
@@ -330,7 +300,7 @@ class Ours:
             return Step(took, fitted.first_loss, *peak)
 
 
-def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
+def gate(ground: Batches, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
     """Refuse to measure what does not compute the same: the losses of one batch, before any step.
 
     Raises:
@@ -349,7 +319,7 @@ def gate(ground: Ground, sides: dict[bool, Theirs | Ours], variants: Sequence[Va
             raise SystemExit(f"{variant.name} computes another loss than {variants[0].name}.")
 
 
-def measure(ground: Ground, variants: Sequence[Variant]) -> None:
+def measure(ground: Batches, variants: Sequence[Variant]) -> None:
     """Print the table of a task."""
     sides: dict[bool, Theirs | Ours] = {True: Theirs(ground), False: Ours(ground)}
     gate(ground, sides, variants)
@@ -376,7 +346,7 @@ def table(name: str, base: Sequence[float], seconds: dict[Variant, list[float]])
         print(f"  {variant.name:22} {statistics.median(took):8.3f}   {together:5.2f} {spread}")
 
 
-def peak(ground: Ground, variant: Variant) -> int:
+def peak(ground: Batches, variant: Variant) -> int:
     """Bytes above what the process held before a step, of several batches the most."""
     matmul.settle(variant.matmul)
     side = Theirs(ground) if variant.trainer else Ours(ground)
@@ -413,8 +383,7 @@ def main() -> None:
     made = asked.shape and shaped(asked.shape, asked.model, scratch / asked.shape, getattr(torch, dtype))
     model = str(made or asked.model)
     for task in asked.tasks.split(","):
-        ground = Ground(model, asked.data_root, task, asked.rounds, asked.device, dtype)
-        ground.read()
+        ground = Batches(model, asked.data_root, asked.device, dtype, task, asked.rounds)
         tokens = [one.tokens for batch in ground.batches for one in batch]
         if asked.one:
             print(peak(ground, next(variant for variant in VARIANTS if variant.name == asked.one)))
