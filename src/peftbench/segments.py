@@ -6,13 +6,34 @@ once for all: the words of a chat template, an instruction, and in front of thes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
+from math import inf
 
 import torch
 
 _NAME = "peftbench_segments"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Tokens of a row from `start` to `end`: they see nothing but its first `shared` ones and those from `first` on.
+
+    `unseen` is [tokens, shared + end - first], bool: of these a token (the row) does not see another (the column).
+    """
+
+    start: int
+    end: int
+    first: int
+    shared: int
+    unseen: torch.Tensor
+
+    @cached_property
+    def hidden(self) -> torch.Tensor:
+        """The same as numbers of 32 bits, to be added to scores."""
+        return torch.zeros(self.unseen.shape, device=self.unseen.device).masked_fill(self.unseen, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -43,31 +64,49 @@ class Segments:
         return replace(self, shared=self.shared + count)
 
     @cached_property
-    def grid(self) -> torch.Tensor:
-        """[segments, longest], int64: the place in the row of each token; behind the end of a segment, of its first."""
-        starts, ends = (torch.tensor(places, device=self.device)[:, None] for places in (self.ends[:-1], self.ends[1:]))
-        places = starts + torch.arange(max(map(sum, self.lengths)), device=self.device)
-        return places.where(places < ends, starts)
+    def _owners(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each [tokens]: the segment of every token, from 1 (0 is shared), and its branch, from 1 (0 is the trunk)."""
+        segment, branch = [0] * self.shared, [0] * self.shared
+        for number, lengths in enumerate(self.lengths, start=1):
+            segment += [number] * sum(lengths)
+            branch += chain.from_iterable([part] * length for part, length in enumerate(lengths))
+        return torch.tensor(segment), torch.tensor(branch)
+
+    def _unseen(self, start: int, end: int, asked: torch.Tensor) -> torch.Tensor:
+        """[end - start, asked], bool: the token of the row does not see that of the column."""
+        segment, branch = self._owners
+        tokens = torch.arange(start, end)[:, None]
+        shared = segment[asked] == 0
+        same = (segment[asked] == segment[tokens]) & ((branch[asked] == 0) | (branch[asked] == branch[tokens]))
+        return ((asked > tokens) | ~(shared | same)).to(self.device)
+
+    def tiles(self, width: int) -> tuple[Tile, ...]:
+        """All tokens of the row, in order, in tiles of at most `width`: short segments together, long ones cut."""
+        if width not in self._tiles:
+            self._tiles[width] = tuple(self._tile(*span) for span in self._spans(width))
+        return self._tiles[width]
 
     @cached_property
-    def cells(self) -> torch.Tensor:
-        """[tokens - shared], int64: where in the flat grid each token stands."""
-        width = self.grid.shape[1]
-        rows = (range(row * width, row * width + sum(lengths)) for row, lengths in enumerate(self.lengths))
-        return torch.tensor([*chain.from_iterable(rows)], device=self.device)
+    def _tiles(self) -> dict[int, tuple[Tile, ...]]:
+        return {}
 
-    @cached_property
-    def unseen(self) -> torch.Tensor:
-        """[segments or 1, longest, longest], bool: a token of a segment (the row) does not see another (the column)."""
-        width = self.grid.shape[1]
-        later = torch.ones(1, width, width, dtype=torch.bool).triu(1)
-        if any(len(lengths) > 1 for lengths in self.lengths):
-            branch = torch.zeros(self.grid.shape, dtype=torch.long)
-            for row, lengths in enumerate(self.lengths):
-                for number, (start, end) in enumerate(pairwise(accumulate(lengths)), start=1):
-                    branch[row, start:end] = number
-            later = later | (branch[:, None] != 0) & (branch[:, None] != branch[:, :, None])
-        return later.to(self.device)
+    def _spans(self, width: int) -> Iterator[tuple[int, int, int]]:
+        """Of every tile where it begins and ends, and where the first segment in it does."""
+        begun = 0
+        ends = [*dict.fromkeys(end for end in self.ends if end)]
+        for end, following in zip(ends, [*ends[1:], inf], strict=True):
+            if following - begun <= width:
+                continue
+            # All from what was `begun`, if there is more than one part, is no longer than the width.
+            pieces = -(-(end - begun) // width)
+            edges = [begun + (end - begun) * piece // pieces for piece in range(pieces + 1)]
+            yield from ((*edge, begun) for edge in pairwise(edges))
+            begun = end
+
+    def _tile(self, start: int, end: int, first: int) -> Tile:
+        shared = self.shared if first else 0
+        asked = torch.cat([torch.arange(shared), torch.arange(first, end)])
+        return Tile(start, end, first, shared, self._unseen(start, end, asked))
 
     def mask(self, past: int = 0) -> torch.Tensor:
         """[1, 1, tokens, past + tokens]: what a model takes as its mask; `past` tokens in a cache are seen by all.
@@ -80,17 +119,11 @@ class Segments:
             mask = number.expand(1, 1, self.tokens, past + self.tokens)
         else:
             numbers = torch.zeros(self.tokens, self.tokens, dtype=self.dense, device=self.device)
-            mask = numbers.masked_fill(self._all_unseen(), torch.finfo(self.dense).min)
+            unseen = self._unseen(0, self.tokens, torch.arange(self.tokens))
+            mask = numbers.masked_fill(unseen, torch.finfo(self.dense).min)
             mask = torch.nn.functional.pad(mask, (past, 0))[None, None]
         setattr(mask, _NAME, self)
         return mask
-
-    def _all_unseen(self) -> torch.Tensor:
-        unseen = torch.ones(self.tokens, self.tokens, dtype=torch.bool, device=self.device).triu(1)
-        for row, (start, end) in enumerate(pairwise(self.ends)):
-            unseen[start:end, self.shared : start] = True
-            unseen[start:end, start:end] |= self.unseen[row % len(self.unseen), : end - start, : end - start]
-        return unseen
 
 
 def carried(mask: torch.Tensor | None) -> Segments | None:

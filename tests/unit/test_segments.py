@@ -26,6 +26,8 @@ SEGMENTS = st.builds(
     lengths=st.lists(LENGTHS, min_size=1, max_size=4).map(tuple),
     device=st.just(CPU),
 )
+# Of a tile, at most.
+WIDTHS = st.sampled_from([1, 2, 3, 5, 8, 10**6])
 # Rules for what is seen, at the edges: nothing shared, one token, branches that are empty, and one segment of many.
 EDGES = (
     Segments(0, ((1,),), CPU),
@@ -60,31 +62,48 @@ def with_edges(test: Any) -> Any:
     return test
 
 
+def with_edges_of_any_width(test: Any) -> Any:
+    for segments in EDGES:
+        for width in (1, 2, 10**6):
+            test = example(segments, width)(test)
+    return test
+
+
 @settings(deadline=None, max_examples=60)
 @given(SEGMENTS)
 @with_edges
-def test_each_token_stands_once_in_the_grid(segments: Segments) -> None:
+def test_where_segments_end(segments: Segments) -> None:
     who = owners(segments)
     assert segments.tokens == len(who)
-    for number, places in enumerate(segments.grid.tolist(), start=1):
-        own = [place for place, (segment, _) in enumerate(who) if segment == number]
-        assert places == own + own[:1] * (len(places) - len(own))
     assert segments.ends == tuple(
         sum(segment <= last for segment, _ in who) for last in range(len(segments.lengths) + 1)
     )
-    assert segments.grid.flatten()[segments.cells].tolist() == [*range(segments.shared, segments.tokens)]
 
 
-@settings(deadline=None, max_examples=60)
-@given(SEGMENTS)
-@with_edges
-def test_a_token_sees_what_is_shared_and_its_own(segments: Segments) -> None:
+@settings(deadline=None, max_examples=120)
+@given(SEGMENTS, WIDTHS)
+@with_edges_of_any_width
+def test_tiles_are_the_row_and_ask_all_that_is_seen(segments: Segments, width: int) -> None:
     wanted = seen(segments)
-    grid = segments.grid
-    for row, lengths in enumerate(segments.lengths):
-        own = grid[row, : sum(lengths)]
-        unseen = segments.unseen[row % len(segments.unseen), : len(own), : len(own)]
-        assert torch.equal(~unseen, wanted[own][:, own])
+    tiles = segments.tiles(width)
+    assert [place for tile in tiles for place in range(tile.start, tile.end)] == [*range(segments.tokens)]
+    for tile in tiles:
+        assert tile.end - tile.start <= width
+        asked = [*range(tile.shared), *range(tile.first, tile.end)]
+        assert len({*asked}) == len(asked)
+        found = torch.zeros(tile.end - tile.start, segments.tokens, dtype=torch.bool)
+        found[:, asked] = ~tile.unseen
+        assert torch.equal(found, wanted[tile.start : tile.end])
+        assert torch.equal(tile.hidden, torch.where(tile.unseen, -torch.inf, 0.0))
+
+
+def test_short_segments_stand_in_one_tile_and_long_ones_in_several() -> None:
+    """So that what is computed grows as the row does, and not as its square."""
+    short, long = Segments(4, ((3,),) * 1000, CPU), Segments(4, ((3000,),), CPU)
+    assert len(short.tiles(96)) == 32
+    assert max(tile.unseen.shape[1] for tile in short.tiles(96)) <= 4 + 96
+    assert len(long.tiles(96)) == 33
+    assert [tile.unseen.shape[1] for tile in long.tiles(96)][1:3] == [4 + 93, 4 + 187]
 
 
 @settings(deadline=None, max_examples=60)
@@ -142,33 +161,31 @@ class Case:
         return out
 
 
-# Whatever decides which of the two is taken: blocks of any length are short, or none is.
-WAYS = {"grouped": 10**6, "fused": 0}
+# The way that numbers of a type go, and how near it comes to the exact ones. A gradient may be a sum in which larger
+# numbers cancel.
+WAYS = {"_Products": (torch.float32, 1e-5), "_fused": (torch.float64, 1e-12)}
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    short = WAYS[request.param]
-    monkeypatch.setattr(_attention, "_SHORT", {"torch": short, "onednn": short})
-    other = "_fused" if request.param == "grouped" else "_grouped"
+@pytest.mark.parametrize("way", WAYS)
+def test_attention_is_that_of_single_texts(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (other,) = {*WAYS} - {way}
     monkeypatch.setattr(_attention, other, None)
-    return str(request.param)
+    dtype, close = WAYS[way]
 
-
-def test_attention_is_that_of_single_texts(way: str) -> None:
-    @settings(deadline=None, max_examples=40)
-    @given(SEGMENTS, st.integers(0, 3), st.sampled_from([1, 3]), st.integers(0, 9))
-    @example(EDGES[0], 0, 1, 0)
-    @example(EDGES[2], 2, 3, 0)
-    @example(EDGES[3], 0, 3, 0)
-    def check(segments: Segments, past: int, groups: int, seed: int) -> None:
+    @settings(deadline=None, max_examples=60)
+    @given(SEGMENTS, WIDTHS, st.integers(0, 3), st.sampled_from([1, 3]), st.integers(0, 9))
+    @example(EDGES[0], 1, 0, 1, 0)
+    @example(EDGES[2], 2, 2, 3, 0)
+    @example(EDGES[3], 10**6, 0, 3, 0)
+    def check(segments: Segments, width: int, past: int, groups: int, seed: int) -> None:
+        monkeypatch.setattr(_attention, "_NARROW", width)
+        monkeypatch.setattr(_attention, "_WIDE", width)
         case = Case(segments, past, groups, seed)
         wanted = case.results(case.plain, torch.float64)
-        found = case.results(case.by_segments, torch.float32)
+        found = case.results(case.by_segments, dtype)
         for exact, ours in zip(wanted, found, strict=True):
             assert ours.shape == exact.shape
-            # Of 32 bits; a gradient may be a sum in which larger ones cancel.
-            torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(ours.double(), exact, rtol=10 * close, atol=close)
 
     check()
 
@@ -177,7 +194,7 @@ def test_attention_is_that_of_single_texts(way: str) -> None:
 def test_numbers_of_other_types_are_left_to_fused_attention(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attention, "_grouped", None)
+    monkeypatch.setattr(_attention, "_Products", None)
     case = Case(EDGES[3], past=2, groups=3, seed=0)
     close = {torch.float64: 1e-12, torch.bfloat16: 5e-2}[dtype]
     for exact, ours in zip(case.results(case.plain, torch.float64), case.results(case.by_segments, dtype), strict=True):

@@ -6,8 +6,7 @@ without a change. Rows that are no segments are left to torch's fused attention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,13 +16,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from peftbench import matmul
-from peftbench.segments import Segments, carried
+from peftbench.segments import Tile, carried
 
 NAME = "peftbench"
 
-# Tokens of a block up to which a few large products take less time than fused attention, by what multiplies matrices.
-_SHORT: Mapping[matmul.Matmul, int] = {"torch": 32, "onednn": 256}
+# Tokens of a tile: on a CPU what is computed for nothing costs more than products that are small; elsewhere, less.
+_NARROW, _WIDE = 96, 1024
 
 
 def know_segments(model: Any) -> None:
@@ -54,145 +52,98 @@ def attend(  # noqa: PLR0913, PLR0917 - as `transformers` calls it
         )
         return usual
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # The products below are those of 32-bit numbers; a CPU's fused attention is slow over short blocks.
+    past = key.shape[2] - segments.tokens
+    # The products are those of 32-bit numbers; a CPU's fused attention is slow over short blocks.
     plain = query.dtype == torch.float32 and not dropout and not torch.is_autocast_enabled(query.device.type)
-    on_cpu = plain and query.device.type == "cpu"
-    short = _SHORT[matmul.in_use()] if on_cpu else 0
-    parts = []
-    for blocks in _blocks(segments, past=key.shape[2] - segments.tokens):
-        if blocks.grid.shape[1] <= short:
-            out = _grouped(query, key, value, blocks, scale)
-        else:
-            out = _fused(query, key, value, blocks, scale, dropout)
-        parts.append(out.index_select(0, blocks.cells))
-    return torch.cat(parts)[None], None
+    if plain and query.device.type == "cpu":
+        return _Products.apply(query, key, value, segments.tiles(_NARROW), past, scale), None  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    return _fused(query, key, value, segments.tiles(_WIDE), past, scale, dropout), None
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Blocks of tokens of a row that see themselves, and the `front`: the first keys, the `past` of a cache among them.
-
-    For the rest see `Segments`.
-    """
-
-    grid: torch.Tensor
-    cells: torch.Tensor
-    unseen: torch.Tensor
-    past: int
-    front: int
+def _asked(tile: Tile, whole: torch.Tensor, past: int) -> torch.Tensor:
+    """[..., tokens, size]: of all keys or values those that the tile may see, behind the `past` of a cache."""
+    own = whole[..., past + tile.first : past + tile.end, :]
+    front = past + tile.shared
+    return torch.cat([whole[..., :front, :], own], dim=-2) if front else own
 
 
-def _blocks(segments: Segments, past: int) -> Iterator[_Blocks]:
-    """What is shared, as a block of its own, and the segments behind it."""
-    if segments.shared:
-        places = torch.arange(segments.shared, device=segments.device)
-        yield _Blocks(places[None], places, (places > places[:, None])[None], past, past)
-    yield _Blocks(segments.grid, segments.cells, segments.unseen, past, past + segments.shared)
-
-
-def _fused(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: _Blocks, scale: float, dropout: float
+def _fused(  # noqa: PLR0913, PLR0917 - see `attend`
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    tiles: Sequence[Tile],
+    past: int,
+    scale: float,
+    dropout: float,
 ) -> torch.Tensor:
-    """[blocks x longest, heads, size]: by torch's fused attention, as padded rows behind copies of the front."""
-    rows, width = blocks.grid.shape
+    """[1, tokens, heads, size]: by torch's fused attention."""
     groups = query.shape[1] // key.shape[1]
-
-    def batch(of: torch.Tensor, behind: int) -> torch.Tensor:
-        """[blocks, heads, longest, size]"""
-        flat = of[0].index_select(1, blocks.grid.flatten() + behind)
-        return flat.view(len(flat), rows, width, -1).transpose(0, 1)
-
-    def whole(of: torch.Tensor) -> torch.Tensor:
-        """[blocks, heads, front + longest, size]"""
-        both = torch.cat([of[:, :, : blocks.front].expand(rows, -1, -1, -1), batch(of, blocks.past)], dim=2)
-        return both.repeat_interleave(groups, dim=1)
-
-    seen = nn.functional.pad(~blocks.unseen, (blocks.front, 0), value=True)[:, None]
-    out: torch.Tensor = fused(batch(query, 0), whole(key), whole(value), attn_mask=seen, dropout_p=dropout, scale=scale)
-    return out.transpose(1, 2).flatten(0, 1)
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    outs = []
+    for tile in tiles:
+        seen = nn.functional.pad(~tile.unseen, (past, 0), value=True)
+        keys, values = (_asked(tile, whole, past) for whole in (key, value))
+        asking = query[:, :, tile.start : tile.end]
+        outs.append(fused(asking, keys, values, attn_mask=seen, dropout_p=dropout, scale=scale))
+    return torch.cat(outs, dim=2).transpose(1, 2)
 
 
-def _grouped(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: _Blocks, scale: float
-) -> torch.Tensor:
-    """[blocks x longest, heads, size]: the same as a few large matrix products, which is faster on a CPU."""
-    rows, width = blocks.grid.shape
-    heads, front = key.shape[1], blocks.front
-    groups, size = query.shape[1] // heads, query.shape[-1]
-    flat = blocks.grid.flatten()
-    asked = query[0].index_select(1, flat).view(heads, groups, rows, width, size).transpose(1, 2)
-    own = (each[0].index_select(1, flat + blocks.past).view(heads * rows, width, size) for each in (key, value))
-    hidden = torch.zeros(blocks.unseen.shape, device=query.device).masked_fill(blocks.unseen, -torch.inf)
-    out: torch.Tensor = _Grouped.apply(  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        asked.reshape(heads, -1, size), key[0, :, :front], value[0, :, :front], *own, hidden[:, None], scale
-    )
-    return out.view(heads, rows, groups, width, size).permute(1, 3, 0, 2, 4).flatten(2, 3).flatten(0, 1)
+class _Products(torch.autograd.Function):
+    """Softmax attention as products of matrices; the probabilities are computed again for the gradient, and not kept.
 
-
-class _Grouped(torch.autograd.Function):
-    """Softmax attention of grouped rows; the probabilities are computed again for the gradient, and not kept.
-
-    Shapes, with H key heads, R segments, G query heads to a key head, W tokens: query [H, RGW, size]; shared keys and
-    values [H, front, size]; own ones [HR, W, size]; `hidden` [R or 1, 1, W, W], added to scores of own tokens.
+    Inside, H is the number of key heads, and G that of the query heads to each, W the tokens of a tile, N those that
+    they may see.
     """
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> torch.Tensor:
-        """[H, RGW, size]"""
-        query, keys, values, own_keys, own_values, hidden, scale = given
-        weights = _weights(query, keys, own_keys, hidden, scale)
-        shared, own = _parts(weights, keys, own_keys)
-        out = _together(torch.bmm(shared, values), own, own_values)
-        ctx.save_for_backward(query, keys, values, own_keys, own_values, hidden, out)
-        ctx.scale = scale
+        """[1, tokens, heads, size]"""
+        query, key, value, tiles, past, scale = given
+        _, heads, tokens, size = query.shape
+        out: torch.Tensor = query.new_empty(1, tokens, heads, size)
+        for tile in tiles:
+            asking, keys, values = _Products._of(tile, query, key, value, past, scale)
+            weights = _Products._weights(asking, keys, tile, past)
+            answer = torch.bmm(weights, values).view(heads, -1, size)
+            out[0, tile.start : tile.end] = answer.transpose(0, 1)
+        ctx.save_for_backward(query, key, value)
+        ctx.rest = tiles, past, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """The gradients of the five tensors."""
-        query, keys, values, own_keys, own_values, hidden, out = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        weights = _weights(query, keys, own_keys, hidden, ctx.scale)
-        shared, own = _parts(weights, keys, own_keys)
-        by_row = (len(own_keys), -1, query.shape[-1])
-        to_values = torch.bmm(shared.mT, gradient)
-        to_own_values = torch.bmm(own.mT, gradient.view(by_row))
-        slope = torch.empty_like(weights)
-        shared, own = _parts(slope, keys, own_keys)
-        shared.copy_(torch.bmm(gradient, values.mT))
-        own.copy_(torch.bmm(gradient.view(by_row), own_values.mT))
-        slope.sub_((gradient * out).sum(dim=-1, keepdim=True)).mul_(weights).mul_(ctx.scale)
-        to_query = _together(torch.bmm(shared, keys), own, own_keys)
-        to_keys = torch.bmm(shared.mT, query)
-        to_own_keys = torch.bmm(own.mT, query.view(by_row))
-        return to_query, to_keys, to_values, to_own_keys, to_own_values, None, None
+        """The gradients of the three tensors."""
+        query, key, value = ctx.saved_tensors
+        tiles, past, scale = ctx.rest
+        to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for tile in tiles:
+            asking, keys, values = _Products._of(tile, query, key, value, past, scale)
+            weights = _Products._weights(asking, keys, tile, past)
+            gradient = gradients[0][0, tile.start : tile.end].transpose(0, 1).reshape(asking.shape)
+            slope = torch._softmax_backward_data(torch.bmm(gradient, values.mT), weights, -1, weights.dtype)  # noqa: SLF001 - torch gives the gradient of its softmax no other name
+            of_tile = to_query[0, :, tile.start : tile.end]
+            torch.mul(torch.bmm(slope, keys).view(of_tile.shape), scale, out=of_tile)
+            front = past + tile.shared
+            for whole, part in ((to_key, torch.bmm(slope.mT, asking)), (to_value, torch.bmm(weights.mT, gradient))):
+                whole[0, :, :front] += part[:, :front]
+                whole[0, :, past + tile.first : past + tile.end] += part[:, front:]
+        return to_query, to_key, to_value, None, None, None
 
+    @staticmethod
+    def _of(
+        tile: Tile, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, past: int, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, scaled: [H, GW, size]; keys and values: [H, N, size]."""
+        asking = query[0, :, tile.start : tile.end].reshape(key.shape[1], -1, query.shape[-1])
+        return asking * scale, _asked(tile, key[0], past), _asked(tile, value[0], past)
 
-def _weights(
-    query: torch.Tensor, keys: torch.Tensor, own_keys: torch.Tensor, hidden: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """[H, RGW, front + W]: what each row takes of the shared tokens, and of those of its segment."""
-    weights = query.new_empty(*query.shape[:2], keys.shape[1] + own_keys.shape[1])
-    shared, own = _parts(weights, keys, own_keys)
-    shared.copy_(torch.bmm(query, keys.mT))
-    own.copy_(torch.bmm(query.view(len(own_keys), -1, query.shape[-1]), own_keys.mT))
-    weights.mul_(scale)
-    rows = len(own_keys) // len(query)
-    wide = own_keys.shape[1]
-    # As a view: [H, R, G, W, W].
-    own.view(-1, rows, own.shape[1] // wide, wide, wide).add_(hidden)
-    return torch.softmax(weights, dim=-1, out=weights)
-
-
-def _parts(weights: torch.Tensor, keys: torch.Tensor, own_keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views of `weights` [H, RGW, front + W]: [H, RGW, front] and [HR, GW, W]."""
-    own = weights.view(len(own_keys), -1, weights.shape[-1])
-    return weights[..., : keys.shape[1]], own[..., keys.shape[1] :]
-
-
-def _together(shared: torch.Tensor, own: torch.Tensor, own_values: torch.Tensor) -> torch.Tensor:
-    """[H, RGW, size]: to what came of the shared tokens, what comes of those of each segment."""
-    return torch.baddbmm(shared.view(len(own_values), -1, shared.shape[-1]), own, own_values).view_as(shared)
+    @staticmethod
+    def _weights(asking: torch.Tensor, keys: torch.Tensor, tile: Tile, past: int) -> torch.Tensor:
+        """[H, GW, N]: what each query takes of each value."""
+        scores = torch.bmm(asking, keys.mT)
+        hidden = tile.hidden
+        scores.view(len(keys), -1, len(hidden), keys.shape[1])[..., past:].add_(hidden)
+        return torch.softmax(scores, dim=-1, out=scores)
 
 
 AttentionInterface.register(NAME, attend)
