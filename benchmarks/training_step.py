@@ -12,8 +12,10 @@ four examples a step:
 - `ours`, and `ours, lean`: this package's loop.
 
 Each is measured with the library that torch multiplies matrices with by itself, ours with oneDNN too, where that is as
-exact here. In every round each variant does one step, in turn; CPU seconds, medians, and the ratio of all rounds with
-the lowest and highest of a round. Nothing is measured unless the losses of the first step agree. `--memory` measures
+exact here. In every round each variant does two steps on the same examples, in turn, of which the second counts: so it
+is in the middle of a training. CPU seconds and those of the clock, medians, and the ratio of the CPU seconds of all
+rounds with the lowest and highest of a round. Theirs have memory given back as the C library does at most by itself,
+ours keep it as runs do. Nothing is measured unless the losses of the first step agree. `--memory` measures
 instead the peak of each variant over what its process held before its steps, in a process of its own. `--shape` takes
 a random model of that shape, with the tokenizer of the model named. On CUDA seconds are those of the clock, and bytes
 those given to tensors.
@@ -41,7 +43,7 @@ import transformers
 from _ground import Ground, add_arguments
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from peftbench import matmul, registry
+from peftbench import heap, matmul, registry
 from peftbench.cost.meter import Reading, meter
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
@@ -152,9 +154,10 @@ class Batches(Ground):
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of a step, its loss, and the bytes that it took above what was held before."""
+    """Seconds of a step, of the CPU and of the clock, the loss of that before it, and bytes above what was held."""
 
     seconds: float
+    wall: float
     loss: float
     bytes: int
 
@@ -175,42 +178,42 @@ def above_rest(device: torch.device) -> Iterator[list[int]]:
     found.append(bytes_of(reading) - bytes_of(rest))
 
 
-def clock(device: torch.device) -> float:
-    """Seconds: of this process's CPU, or on a GPU those that passed until it had done all."""
-    if device.type != "cuda":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
+def clocks(device: torch.device) -> tuple[float, float]:
+    """Seconds: of this process's CPU, or on a GPU those that passed until it had done all; and those that passed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter(), time.perf_counter()
+    return time.process_time(), time.perf_counter()
 
 
 class Timed(Trainer):  # type: ignore[misc]  # transformers leaves it untyped
-    """A `Trainer` that notes the loss of its step."""
+    """A `Trainer` that notes the loss of its first step."""
 
-    loss = float("nan")
+    loss: float | None = None
 
     def training_step(self, *given: Any, **options: Any) -> torch.Tensor:
         """As it is."""
         loss: torch.Tensor = super().training_step(*given, **options)
-        self.loss = float(loss)
+        self.loss = float(loss) if self.loss is None else self.loss
         return loss
 
 
-class Clock(TrainerCallback):  # type: ignore[misc]  # transformers leaves it untyped
-    """Seconds of a step on a device."""
-
-    seconds = 0.0
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers leaves it untyped
+    """The seconds of the last step on a device."""
 
     def __init__(self, device: torch.device) -> None:
         """Nothing was measured yet."""
         self._device = device
+        self._begun = self.seconds = (0.0, 0.0)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start."""
-        self.seconds -= clock(self._device)
+        self._begun = clocks(self._device)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Stop."""
-        self.seconds += clock(self._device)
+        cpu, wall = clocks(self._device)
+        self.seconds = cpu - self._begun[0], wall - self._begun[1]
 
 
 class Theirs:
@@ -232,7 +235,8 @@ class Theirs:
         return {name: value for name, value in self._model.named_parameters() if value.requires_grad}
 
     def step(self, variant: Variant, batch: Sequence[Encoded]) -> Step:
-        """Do a step."""
+        """Do two steps."""
+        heap.keep(freed=False)
         self._model.activation_checkpointing_disable()
         with torch.no_grad():
             for name, value in self._trained().items():
@@ -240,7 +244,8 @@ class Theirs:
         arguments = TrainingArguments(
             output_dir=self._folder,
             per_device_train_batch_size=EXAMPLES,
-            max_steps=1,
+            max_steps=2,
+            train_sampling_strategy="sequential",
             learning_rate=1e-4,
             activation_checkpointing=variant.checkpointing,
             use_cpu=self._device.type == "cpu",
@@ -250,12 +255,13 @@ class Theirs:
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        watch = Clock(self._device)
-        trainer = Timed(self._model, arguments, collate, list(batch), callbacks=[watch])
+        watch = Watch(self._device)
+        trainer = Timed(self._model, arguments, collate, [*batch, *batch], callbacks=[watch])
         trainer.remove_callback(transformers.PrinterCallback)
         with above_rest(self._device) as peak:
             trainer.train()
-        return Step(watch.seconds, trainer.loss, *peak)
+        assert trainer.loss is not None
+        return Step(*watch.seconds, trainer.loss, *peak)
 
 
 def load_folder(ground: Batches) -> str:
@@ -285,19 +291,20 @@ class Ours:
         self._method = build("lora", registry.load("methods", "lora").value, SETTINGS)
 
     def step(self, variant: Variant, batch: Sequence[Encoded]) -> Step:
-        """Do a step."""
+        """Do two steps."""
+        heap.keep()
         spec = TrainSpec(
             per_device_train_batch_size=EXAMPLES, learning_rate=1e-4, checkpoint="last", validation_share=0
         )
+        device, moments = self._base.device, []
         with attached(self._method, self._base) as adapter:
-            layout = choose(adapter.module, adapter.trainable.values(), self._base.device)
-            how = How(self._base.device, EXAMPLES, self._log, lambda *_: None, layout, variant.checkpointing)
-            data = TrainingData(batch, [], [range(len(batch))])
-            with above_rest(self._base.device) as peak:
-                started = clock(self._base.device)
-                fitted = fit(adapter, data, spec, SEED, how)
-                took = clock(self._base.device) - started
-            return Step(took, fitted.first_loss, *peak)
+            layout = choose(adapter.module, adapter.trainable.values(), device)
+            done = lambda *_: moments.append(clocks(device))  # noqa: E731 - the loop tells it of every step
+            how = How(device, EXAMPLES, self._log, done, layout, variant.checkpointing)
+            with above_rest(device) as peak:
+                fitted = fit(adapter, TrainingData(batch, [], [range(len(batch))] * 2), spec, SEED, how)
+        first, second = moments
+        return Step(second[0] - first[0], second[1] - first[1], fitted.first_loss, *peak)
 
 
 def gate(ground: Batches, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
@@ -323,27 +330,28 @@ def measure(ground: Batches, variants: Sequence[Variant]) -> None:
     """Print the table of a task."""
     sides: dict[bool, Theirs | Ours] = {True: Theirs(ground), False: Ours(ground)}
     gate(ground, sides, variants)
-    seconds: dict[Variant, list[float]] = {variant: [] for variant in variants}
+    steps: dict[Variant, list[Step]] = {variant: [] for variant in variants}
     for number in range(1, ground.rounds + 1):
         # Turned around every second time: what comes first has the caches cold.
         for variant in variants[:: 1 if number % 2 else -1]:
             matmul.settle(variant.matmul)
             step = sides[variant.trainer].step(variant, ground.batch(number, grouped=variant.grouped))
-            seconds[variant].append(step.seconds)
+            steps[variant].append(step)
     for reference in ("published", "well set"):
         base = next((each for each in variants if each.name == reference), None)
         if base is not None:
-            table(reference, seconds[base], seconds)
+            table(reference, steps[base], steps)
 
 
-def table(name: str, base: Sequence[float], seconds: dict[Variant, list[float]]) -> None:
+def table(name: str, base: Sequence[Step], steps: dict[Variant, list[Step]]) -> None:
     """Print how many times faster each is: of all rounds together, and the least and the most of a round."""
-    print(f"  {'':22} median s   times faster than {name}: all rounds (least, most)")
-    for variant, took in seconds.items():
-        rounds = [usual / own for usual, own in zip(base, took, strict=True)]
-        together = sum(base) / sum(took)
+    print(f"  {'':22} median CPU s  wall s   times faster than {name}: all rounds (least, most)")
+    for variant, took in steps.items():
+        rounds = [usual.seconds / own.seconds for usual, own in zip(base, took, strict=True)]
+        together = sum(one.seconds for one in base) / sum(one.seconds for one in took)
         spread = f"({min(rounds):.2f}, {max(rounds):.2f})"
-        print(f"  {variant.name:22} {statistics.median(took):8.3f}   {together:5.2f} {spread}")
+        cpu, wall = (statistics.median(times) for times in zip(*((one.seconds, one.wall) for one in took), strict=True))
+        print(f"  {variant.name:22} {cpu:12.3f} {wall:7.3f}   {together:5.2f} {spread}")
 
 
 def peak(ground: Batches, variant: Variant) -> int:

@@ -22,7 +22,7 @@ ROOT = Path(peftbench.__file__).parent
 
 RANKS: Mapping[str, int] = {
     **dict.fromkeys(("errors", "seeding", "file_lock", "_version"), 0),
-    **dict.fromkeys(("spec", "shapes", "segments", "matmul", "record", "progress", "cache", "strict_yaml"), 1),
+    **dict.fromkeys(("spec", "shapes", "segments", "matmul", "heap", "record", "progress", "cache", "strict_yaml"), 1),
     **dict.fromkeys(("registry", "store", "metrics", "hub", "mirror", "environment", "near_duplicates"), 2),
     **dict.fromkeys(("tasks", "methods", "models", "compress", "suites"), 3),
     **dict.fromkeys(("training", "evaluation", "cost", "workbench"), 4),

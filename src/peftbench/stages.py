@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from peftbench import heap
 from peftbench.answering import Answered, Asking, Split
 from peftbench.cost.flops import forward_flops, forward_length
 from peftbench.cost.meter import Reading, meter
@@ -165,8 +166,7 @@ class Stages:
         self._merged: Merged | None = None
         self._failure: Failure | None = None
         self._unmeasured = Unmeasured(resources, self._log)
-        torch.set_num_threads(resources.threads or _THREADS)
-        self._matmul = setting(), settle(_matmul_of(resources, folder))
+        self._matmul = _set_up(resources, folder)
 
     def told(self, task: Task) -> None:
         """Note what stands for the task in tables."""
@@ -341,6 +341,13 @@ class Stages:
 def _environment(device: torch.device, matmul: Matmul) -> dict[str, Any]:
     """Where a run is done, as far as its bits may depend on it."""
     return describe(_device_name(device), torch.get_num_threads(), matmul).model_dump(exclude={"platform"})
+
+
+def _set_up(resources: Resources, folder: RunFolder) -> tuple[str | None, Matmul]:
+    """Have this process compute as it should; what multiplied matrices before, and what does now."""
+    torch.set_num_threads(resources.threads or _THREADS)
+    heap.keep()
+    return setting(), settle(_matmul_of(resources, folder))
 
 
 def _matmul_of(resources: Resources, folder: RunFolder) -> Literal["auto"] | Matmul:

@@ -8,7 +8,6 @@ given to tensors and the bytes the allocator reserved are read.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from peftbench import heap
 from peftbench.record import Peak
 
 _STATUS = Path("/proc/self/status")
@@ -48,8 +48,7 @@ def meter(phase: Literal["fit", "predict"], device: torch.device) -> Iterator[Re
 def _reset(device: torch.device) -> bool:
     """Start peaks anew, after giving back what earlier runs left behind; whether the host's could be."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    heap.give_back()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()

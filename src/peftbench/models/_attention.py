@@ -6,7 +6,7 @@ without a change. Rows that are no segments are left to torch's fused attention.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ def attend(  # noqa: PLR0913, PLR0917 - as `transformers` calls it
     plain = query.dtype == torch.float32 and not dropout and not torch.is_autocast_enabled(query.device.type)
     if plain and query.device.type == "cpu":
         return _Products.apply(query, key, value, segments.tiles(_NARROW), past, scale), None  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    return _fused(query, key, value, segments.tiles(_WIDE), past, scale, dropout), None
+    return _fused(query, key, value, segments.tiles(_WIDE), past, {"scale": scale, "dropout_p": dropout}), None
 
 
 def _asked(tile: Tile, whole: torch.Tensor, past: int) -> torch.Tensor:
@@ -67,16 +67,15 @@ def _asked(tile: Tile, whole: torch.Tensor, past: int) -> torch.Tensor:
     return torch.cat([whole[..., :front, :], own], dim=-2) if front else own
 
 
-def _fused(  # noqa: PLR0913, PLR0917 - see `attend`
+def _fused(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     tiles: Sequence[Tile],
     past: int,
-    scale: float,
-    dropout: float,
+    options: Mapping[str, Any],
 ) -> torch.Tensor:
-    """[1, tokens, heads, size]: by torch's fused attention."""
+    """[1, tokens, heads, size]: by torch's fused attention, with these options of it."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     outs = []
@@ -84,7 +83,7 @@ def _fused(  # noqa: PLR0913, PLR0917 - see `attend`
         seen = nn.functional.pad(~tile.unseen, (past, 0), value=True)
         keys, values = (_asked(tile, whole, past) for whole in (key, value))
         asking = query[:, :, tile.start : tile.end]
-        outs.append(fused(asking, keys, values, attn_mask=seen, dropout_p=dropout, scale=scale))
+        outs.append(fused(asking, keys, values, attn_mask=seen, **options))
     return torch.cat(outs, dim=2).transpose(1, 2)
 
 
