@@ -14,9 +14,9 @@ four examples a step:
 Each is measured with the library that torch multiplies matrices with by itself, ours with oneDNN too, where that is as
 exact here. In every round each variant does two steps on the same examples, in turn, of which the second counts: so it
 is in the middle of a training. CPU seconds and those of the clock, medians, and the ratio of the CPU seconds of all
-rounds with the lowest and highest of a round. Theirs have memory given back as the C library does at most by itself,
-ours keep it as runs do. Nothing is measured unless the losses of the first step agree. `--memory` measures
-instead the peak of each variant over what its process held before its steps, in a process of its own. `--shape` takes
+rounds with the lowest and highest of a round. Theirs and ours each have a process, of which one works at a time.
+Nothing is measured unless the losses of the first step agree. `--memory` measures instead the peak of each variant over
+what its process held before its steps, in a process of its own. `--shape` takes
 a random model of that shape, with the tokenizer of the model named. On CUDA seconds are those of the clock, and bytes
 those given to tensors.
 """
@@ -28,13 +28,14 @@ import contextlib
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--variants", default="", help="some of them, separated by semicolons")
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -236,7 +236,6 @@ class Theirs:
 
     def step(self, variant: Variant, batch: Sequence[Encoded]) -> Step:
         """Do two steps."""
-        heap.keep(freed=False)
         self._model.activation_checkpointing_disable()
         with torch.no_grad():
             for name, value in self._trained().items():
@@ -307,16 +306,50 @@ class Ours:
         return Step(second[0] - first[0], second[1] - first[1], fitted.first_loss, *peak)
 
 
-def gate(ground: Batches, sides: dict[bool, Theirs | Ours], variants: Sequence[Variant]) -> None:
+class Place:
+    """A process in which the steps of one side are done, and nothing else."""
+
+    def __init__(self, ground: Batches, *, trainer: bool) -> None:
+        """Load the model there."""
+        # Without what is loaded here.
+        fresh = replace(ground)
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_settle, initargs=(fresh, trainer))
+
+    def step(self, variant: Variant, number: int) -> Step:
+        """Do the steps of a round."""
+        return self._pool.submit(_step, variant, number).result()
+
+
+_there: list[tuple[Batches, Theirs | Ours]] = []
+
+
+def _settle(ground: Batches, trainer: bool) -> None:  # noqa: FBT001 - as given to a process
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    assert ground.batches
+    side = Theirs(ground) if trainer else Ours(ground)
+    if trainer:
+        ground.bench.drop_base()
+        del ground.base
+    else:
+        heap.keep()
+    _there.append((ground, side))
+
+
+def _step(variant: Variant, number: int) -> Step:
+    ((ground, side),) = _there
+    matmul.settle(variant.matmul)
+    return side.step(variant, ground.batch(number, grouped=variant.grouped))
+
+
+def gate(ground: Batches, places: dict[bool, Place], variants: Sequence[Variant]) -> None:
     """Refuse to measure what does not compute the same: the losses of one batch, before any step.
 
     Raises:
         SystemExit: they do not agree.
     """
-    losses = {}
-    for variant in variants:
-        matmul.settle(variant.matmul)
-        losses[variant] = sides[variant.trainer].step(variant, ground.batch(0, grouped=False)).loss
+    losses = {variant: places[variant.trainer].step(variant, 0).loss for variant in variants}
     for variant, loss in losses.items():
         reference = losses[variants[0]]
         far, bound = abs(loss / reference - 1), SAME if variant.matmul == variants[0].matmul else ACROSS
@@ -328,15 +361,13 @@ def gate(ground: Batches, sides: dict[bool, Theirs | Ours], variants: Sequence[V
 
 def measure(ground: Batches, variants: Sequence[Variant]) -> None:
     """Print the table of a task."""
-    sides: dict[bool, Theirs | Ours] = {True: Theirs(ground), False: Ours(ground)}
-    gate(ground, sides, variants)
+    places = {trainer: Place(ground, trainer=trainer) for trainer in {variant.trainer for variant in variants}}
+    gate(ground, places, variants)
     steps: dict[Variant, list[Step]] = {variant: [] for variant in variants}
     for number in range(1, ground.rounds + 1):
         # Turned around every second time: what comes first has the caches cold.
         for variant in variants[:: 1 if number % 2 else -1]:
-            matmul.settle(variant.matmul)
-            step = sides[variant.trainer].step(variant, ground.batch(number, grouped=variant.grouped))
-            steps[variant].append(step)
+            steps[variant].append(places[variant.trainer].step(variant, number))
     for reference in ("published", "well set"):
         base = next((each for each in variants if each.name == reference), None)
         if base is not None:
@@ -354,23 +385,12 @@ def table(name: str, base: Sequence[Step], steps: dict[Variant, list[Step]]) -> 
         print(f"  {variant.name:22} {cpu:12.3f} {wall:7.3f}   {together:5.2f} {spread}")
 
 
-def peak(ground: Batches, variant: Variant) -> int:
-    """Bytes above what the process held before a step, of several batches the most."""
-    matmul.settle(variant.matmul)
-    side = Theirs(ground) if variant.trainer else Ours(ground)
-    if variant.trainer:
-        ground.bench.drop_base()
-        del ground.base
-    return max(side.step(variant, batch).bytes for batch in ground.batches)
-
-
-def memory(variants: Sequence[Variant]) -> None:
-    """Print the peak of each variant, each in a process of its own."""
+def memory(ground: Batches, variants: Sequence[Variant]) -> None:
+    """Print the peak of each variant, each in a process of its own, of several batches the most."""
     found = {}
     for variant in variants:
-        command = [sys.executable, *sys.argv, "--one", variant.name]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this very script
-        found[variant] = int(done.stdout.split()[-1])
+        place = Place(ground, trainer=variant.trainer)
+        found[variant] = max(place.step(variant, number).bytes for number in range(ground.rounds + 1))
         share = found[variant] / found[variants[0]]
         print(f"  {variant.name:22} {found[variant] / 2**20:8.0f} MiB   {share:.2f} of {variants[0].name}", flush=True)
 
@@ -379,7 +399,6 @@ def main() -> None:
     """Measure."""
     asked = arguments()
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
     if matmul.settle("auto") == "torch":
         print("oneDNN is not as exact here, or not faster.")
     named = [variant for variant in VARIANTS if not asked.variants or variant.name in asked.variants.split(";")]
@@ -393,13 +412,10 @@ def main() -> None:
     for task in asked.tasks.split(","):
         ground = Batches(model, asked.data_root, asked.device, dtype, task, asked.rounds)
         tokens = [one.tokens for batch in ground.batches for one in batch]
-        if asked.one:
-            print(peak(ground, next(variant for variant in VARIANTS if variant.name == asked.one)))
-            continue
         mean = statistics.mean(tokens)
         print(f"{task}: {len(tokens)} examples of {min(tokens)} to {max(tokens)} tokens, {mean:.0f} on average")
         if asked.memory:
-            memory(named)
+            memory(ground, named)
         else:
             measure(ground, named)
     shutil.rmtree(scratch)

@@ -70,7 +70,8 @@ class Row:
             use_cache=False,
             logits_to_keep=torch.tensor(places, device=self.input_ids.device),
         )
-        found: torch.Tensor = answered.logits[0]
+        # As a view: the gradient through an index is written into a tensor of zeros first.
+        found: torch.Tensor = answered.logits.flatten(0, 1)
         return found
 
 

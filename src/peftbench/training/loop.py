@@ -94,10 +94,10 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
     ):
         course = Course(adapter, stepper, factor, Kept(spec, snapshot))
         _take_up(course, how)
+        adapter.module.train()
         for number, places in enumerate(data.steps[course.step :], start=course.step + 1):
             started = time.perf_counter()
             batch = [data.train[place] for place in places]
-            adapter.module.train()
             loss = backward(adapter, batch, spec, how)
             norm = nn.utils.clip_grad_norm_(adapter.trainable.values(), spec.max_grad_norm)
             _check_finite(number, {"loss": loss, "gradient norm": float(norm)})
@@ -113,6 +113,7 @@ def fit(adapter: Adapter, data: TrainingData, spec: TrainSpec, seed: int, how: H
                 line["validation_loss"] = held_out = mean_loss(adapter.module, data.validation, spec, how)
                 _check_finite(number, {"validation loss": held_out})
                 course.kept.offer(number, held_out, adapter)
+                adapter.module.train()
             log.write(json.dumps(line) + "\n")
             if how.checkpoints is not None:
                 how.checkpoints.offer(course)

@@ -29,7 +29,9 @@ def parameter_groups(adapter: Adapter, spec: TrainSpec) -> list[dict[str, Any]]:
 def optimizer(adapter: Adapter, spec: TrainSpec) -> torch.optim.Optimizer:
     """AdamW with the betas and epsilon of `transformers`, or what the method has in its place."""
     groups = parameter_groups(adapter, spec)
-    return adapter.method.optimizer(adapter.module, groups) or torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    own = adapter.method.optimizer(adapter.module, groups)
+    # One loop over all numbers in the place of a dozen over those of every tensor; `transformers` takes it too.
+    return own or torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
 def learning_rate_factor(step: int, total: int, spec: TrainSpec) -> float:
