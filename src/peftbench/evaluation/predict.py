@@ -85,7 +85,7 @@ def greedy(
     while len(whole) < len(prompts):
         likely = drafts.likely()
         # Twice as many as are answered: should the drafts be wrong, not much was computed for nothing.
-        row = _row(left, prompts, likely, how)[: max(how.batch, 2 * len(whole))] if drafts.promising else []
+        row = _row(left, prompts, likely, how)[: 2 * max(how.batch, len(whole))] if drafts.promising else []
         places = row or [*islice(left, how.batch if whole or not how.layout.packed else _FIRST)]
         for _ in places:
             left.popleft()
