@@ -118,7 +118,7 @@ def steps(adapter: Adapter, batches: Sequence[Sequence[Encoded]], layout: Layout
         middle = statistics.median(loss for loss, _ in far[name])
         print(f"    {name:7} losses within {losses:.1e} (median {middle:.1e}), gradients within {gradients:.1e}")
     bounds = {name: [*map(max, BOUNDS[name], worst["wider"])] for name in BOUNDS}
-    return max(own / bound for name in BOUNDS for own, bound in zip(worst[name], bounds[name], strict=True))
+    return float(max(own / bound for name in BOUNDS for own, bound in zip(worst[name], bounds[name], strict=True)))
 
 
 def trained(adapter: Adapter, batches: Sequence[Sequence[Encoded]], layout: Layout, base: LoadedModel) -> State:
