@@ -8,7 +8,7 @@ For each method, in 32 bits, with one thread and without dropout, at its start a
   would compute them: with the same library multiplying matrices, and ours with oneDNN where that is as exact; and
   beside it the same rows with sixteen more columns of padding, which is what rounding alone does;
 - twenty steps of training, packed against padded: how far the trained weights are apart (relative to how far they
-  moved), beside padded rows against such wider rows;
+  moved), beside padded rows against rows that are wider by three numbers of columns;
 - answers, against `generate` of the model with the adapter in it, one question at a time: those of methods that put
   something in front of the prompt, which `generate` does not know, against decoding token by token without drafts. An
   answer that differs is printed with the distance of the two most likely tokens where they part.
@@ -50,8 +50,9 @@ METHODS = ("lora", "ia3", "bitfit", "ln_tuning", "prompt_tuning", "p_tuning", "p
 BATCH, STEPS, SEED = 4, 20, 1
 # Of losses and gradients, relative, by the library that multiplied; that of the padded rows is torch's.
 BOUNDS = {"torch": (2e-6, 2e-5), "onednn": (1e-5, 5e-5)}
-# Columns more than are needed: enough for other products inside the library, and so for other rounding.
-_WIDER = 16
+# Columns more than are needed: enough for other products inside the library, and so for other rounding; and over a
+# training.
+_WIDER, _WIDTHS = 16, (16, 40, 100)
 # Times the distance of padded rows from wider ones; distance of two tokens that are as likely; answers that may part.
 TRAJECTORY, TIED, MOST_TIED = 3.0, 1e-4, 1 / 500
 State = dict[str, torch.Tensor]
@@ -142,11 +143,14 @@ def apart(one: State, other: State, start: State) -> float:
     return float((distance / moved) ** 0.5)
 
 
-def wider(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
-    """Rows with more columns of padding than they need."""
-    longest = max(map(len, rows))
-    batch = pad([*rows, [0] * (longest + _WIDER)], device)
-    return Batch(batch.input_ids[:-1], batch.attention_mask[:-1], batch.position_ids[:-1])
+def wider(more: int) -> Callable[..., Batch]:
+    """Rows with so many more columns of padding than they need."""
+
+    def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
+        batch = pad([*rows, [0] * (max(map(len, rows)) + more)], device)
+        return Batch(batch.input_ids[:-1], batch.attention_mask[:-1], batch.position_ids[:-1])
+
+    return padded
 
 
 def trajectory(
@@ -155,11 +159,13 @@ def trajectory(
     """The weights after training, and how many times over its bound the distance of packed from padded is."""
     start = adapter.state()
     usual, ours = (trained(adapter, batches, each, base) for each in (PADDED, layout))
-    with mock.patch("peftbench.models._layout.pad", wider):
-        other = trained(adapter, batches, PADDED, base)
-    own, noise = apart(usual, ours, start), apart(usual, other, start)
-    print(f"    {len(batches)} steps: packed {own:.1e} apart from padded, wider padding {noise:.1e}")
-    return ours, own / (TRAJECTORY * noise)
+    own, others = apart(usual, ours, start), []
+    for more in _WIDTHS:
+        with mock.patch("peftbench.models._layout.pad", wider(more)):
+            others.append(apart(usual, trained(adapter, batches, PADDED, base), start))
+    noise = ", ".join(f"{far:.1e}" for far in others)
+    print(f"    {len(batches)} steps: packed {own:.1e} apart from padded; padding wider by {_WIDTHS} {noise}")
+    return ours, own / (TRAJECTORY * max(others))
 
 
 def generated(module: Any, prompt: Sequence[int], most: int, end: int) -> list[int]:
