@@ -48,11 +48,7 @@ def execute(spec: RunSpec, resources: Resources, store: Store, bench: Workbench,
             stages.count(adapter)
             if spec.train is not None:
                 stages.enter("fit")
-                stages.fit(
-                    adapter,
-                    bench.layout(spec, adapter),
-                    *(bench.ask(spec.task, part, training) for part in (learned, held_out)),
-                )
+                stages.fit(adapter, bench, *(bench.ask(spec.task, part, training) for part in (learned, held_out)))
 
             stages.enter("predict")
             validation_items = [held_out[place] for place in sample(len(held_out), spec.evaluate.limit)]

@@ -27,7 +27,6 @@ from peftbench.methods._attach import Adapter
 from peftbench.methods._method import Kept, Method
 from peftbench.methods._places import begins
 from peftbench.models._chat import Encoded, Message
-from peftbench.models._layout import Layout
 from peftbench.models._load import LoadedModel
 from peftbench.progress import noted
 from peftbench.record import Cost, Failure, FitResult, Merged, Phase, Prediction, Record, SplitResult
@@ -40,6 +39,7 @@ from peftbench.training.checkpoint import Checkpoints, conditions_in
 from peftbench.training.loop import Fitted, How, TrainingData, fit
 from peftbench.training.questions import Question, Room, as_turns
 from peftbench.training.shots import draw
+from peftbench.workbench import Workbench
 
 # What a run without a number of threads gets, whatever the run before it had.
 _THREADS = torch.get_num_threads()
@@ -209,13 +209,14 @@ class Stages:
         """Note how much is trained, or was before."""
         self._size = adapter.size
 
-    def fit(self, adapter: Adapter, layout: Layout, train: Sequence[Question], held_out: Sequence[Question]) -> None:
+    def fit(self, adapter: Adapter, bench: Workbench, train: Sequence[Question], held_out: Sequence[Question]) -> None:
         """Train the adapter."""
         spec, seed, asked = self._spec.train, self._spec.seed, self._resources
         assert spec is not None
         assert seed is not None
         drawn = schedule(len(train), spec, seed)
         data = _training_data(train, held_out, drawn)
+        layout = bench.layout(self._spec, adapter, [*data.train, *data.validation])
         self._learned = [encoded.answer[:-1] for encoded in data.train]
         batches = fingerprint(drawn, [question.item for question in train])
         micro_batch, lean = asked.micro_batch or spec.effective_batch, asked.mode == "lean"

@@ -14,6 +14,7 @@ from peftbench.methods._attach import Adapter, Original, attached
 from peftbench.methods._method import Method, build
 from peftbench.models._chat import Encoded
 from peftbench.models._facts import ModelFacts, find
+from peftbench.models._head import too_many
 from peftbench.models._layout import Layout, choose
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
@@ -98,13 +99,15 @@ class Workbench:
         base = self._there()
         return attached(method, base.model.showing(examples), base.original, to_merge=to_merge)
 
-    def layout(self, spec: RunSpec, adapter: Adapter) -> Layout:
-        """How examples are put before an attached method in training; found out once."""
+    def layout(self, spec: RunSpec, adapter: Adapter, examples: Sequence[Encoded]) -> Layout:
+        """How these examples are put before an attached method in training; found out once for examples like them."""
         base = self._there().model
         assert spec.train is not None
         bf16 = spec.train.precision == "bf16"
         shapes = [list(value.shape) for value in adapter.trainable.values()]
-        key = f"{spec.base.model_dump_json()} {spec.method.model_dump_json()} {bf16} {shapes}"
+        longest = max((len(example.answer) for example in examples), default=0)
+        apart = too_many(adapter.module, spec.train.effective_batch * longest)
+        key = f"{spec.base.model_dump_json()} {spec.method.model_dump_json()} {bf16} {apart} {shapes}"
         if key not in self.layouts:
             tokens = adapter.method.virtual_tokens
             with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -114,6 +117,7 @@ class Workbench:
                     base.device,
                     base.facts.longest_in_row(tokens),
                     learned_beginning=tokens > 0,
+                    apart=apart,
                 )
         return self.layouts[key]
 

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from peftbench.errors import first_line
+from peftbench.models import _head
 from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
+from peftbench.models._head import Head, summed
 from peftbench.segments import Segments
 
 # Of the loss, and of the gradient of a tensor, by the type of the logits.
@@ -32,7 +34,7 @@ class Layout:
     """Whether examples stand in one row, and whether what they begin with is there once.
 
     `dense` is the type of a mask that has to be written out; examples of more than `longest` tokens stand in no row
-    with others. `because` says why it is not all that it could be.
+    with others. `because` says why it is not all that it could be. With `apart` the head can be asked by itself.
     """
 
     packed: bool = False
@@ -40,6 +42,7 @@ class Layout:
     dense: torch.dtype | None = None
     longest: int | None = None
     because: str = ""
+    apart: bool = False
 
     def __str__(self) -> str:
         name = "packed behind what is shared" if self.shared else "packed" if self.packed else "padded"
@@ -137,6 +140,24 @@ def answer_logits(
     return logits[rows, columns], padded.input_ids[:, -tail:][rows, columns]
 
 
+def answer_loss(
+    module: nn.Module, examples: Sequence[Encoded], device: torch.device, layout: Layout, at_once: int | None = None
+) -> torch.Tensor:
+    """Cross-entropy summed over the tokens of the answers; where it can be, with so many logits `at_once` at most."""
+    at_once = at_once or _head.AT_ONCE
+    head = Head.of(module) if layout.apart else None
+    if head is None or answer_tokens(examples) * head.vocabulary <= at_once:
+        return summed(*answer_logits(module, examples, device, layout))
+    with head.passing():
+        hidden, labels = answer_logits(module, examples, device, layout)
+    return head.loss(hidden, labels, max(1, at_once // head.vocabulary))
+
+
+def answer_tokens(examples: Iterable[Encoded]) -> int:
+    """Tokens of all answers."""
+    return sum(len(example.answer) for example in examples)
+
+
 def choose_for_answers(module: nn.Module, device: torch.device, longest: int | None = None) -> Layout:
     """The layout in which a module answers as it does with padded rows, in evaluation; it is left as it was."""
     with _as_it_was(module, device), torch.no_grad():
@@ -150,12 +171,37 @@ def choose(
     longest: int | None = None,
     *,
     learned_beginning: bool = False,
+    apart: bool = False,
 ) -> Layout:
     """The layout in which a module answers, and learns, as it does with padded rows; it is left as it was.
 
-    With a `learned_beginning` the module itself puts something in front that all examples would share.
+    With a `learned_beginning` the module itself puts something in front that all examples would share. With `apart`
+    it is tried as well whether its head can be asked by itself.
     """
     few = _few(trained)
+    layout = _rows(module, few, device, longest, learned_beginning=learned_beginning)
+    return _apart(module, few, device, layout) if apart and Head.of(module) else layout
+
+
+def _apart(module: nn.Module, few: Sequence[nn.Parameter], device: torch.device, layout: Layout) -> Layout:
+    """The same layout, `apart` where the head answers by itself as it does in the model."""
+    apart = replace(layout, apart=True)
+    with _as_it_was(module, device):
+        try:
+            alike = _alike(*(_tried(module, few, device, each) for each in (layout, apart)))
+        except Exception:  # noqa: BLE001 - modules of anybody's: what they do not take is not done
+            return layout
+    return apart if alike else layout
+
+
+def _rows(
+    module: nn.Module,
+    few: Sequence[nn.Parameter],
+    device: torch.device,
+    longest: int | None,
+    *,
+    learned_beginning: bool,
+) -> Layout:
     with _as_it_was(module, device):
         if not _random(module, few, device):
             return _best(module, few, device, Layout(packed=True, shared=True, longest=longest))
@@ -246,13 +292,18 @@ def _tried(
     """The loss, and the gradients of what is trained."""
     module.train(training)
     # Those that are too long for a row would be tried with padding, whatever the layout.
-    logits, labels = answer_logits(module, _TRIED, device, replace(layout, longest=None))
-    loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    layout = replace(layout, longest=None)
+    if layout.apart:
+        # Token by token.
+        loss, dtype = answer_loss(module, _TRIED, device, layout, at_once=1), torch.float32
+    else:
+        logits, labels = answer_logits(module, _TRIED, device, layout)
+        loss, dtype = summed(logits, labels), logits.dtype
     if not (trained and loss.requires_grad):
-        return _Tried([loss.detach()], logits.dtype)
+        return _Tried([loss.detach()], dtype)
     gradients = torch.autograd.grad(loss, trained, allow_unused=True)
     known = (torch.zeros(()) if one is None else one for one in gradients)
-    return _Tried([loss.detach(), *known], logits.dtype)
+    return _Tried([loss.detach(), *known], dtype)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from peftbench.errors import DataProblem, Diverged
 from peftbench.methods._attach import Adapter
 from peftbench.methods._snapshot import Snapshot
 from peftbench.models._chat import Encoded
-from peftbench.models._layout import PADDED, Layout, answer_logits
+from peftbench.models._layout import PADDED, Layout, answer_loss, answer_tokens
 from peftbench.seeding import stream_seed
 from peftbench.spec import TrainSpec
 from peftbench.training.checkpoint import Checkpoints, Course, Kept, cut
@@ -149,7 +149,7 @@ def backward(adapter: Adapter, batch: Sequence[Encoded], spec: TrainSpec, how: H
     What a method adds to the loss has its gradient too, and is no part of the loss that is returned. Each micro-batch
     has as much of it as it has of the tokens, for it may be a mean over them.
     """
-    answers, tokens = sum(len(encoded.answer) for encoded in batch), sum(encoded.tokens for encoded in batch)
+    answers, tokens = answer_tokens(batch), sum(encoded.tokens for encoded in batch)
     loss = 0.0
     for start in range(0, len(batch), how.micro_batch):
         portion = batch[start : start + how.micro_batch]
@@ -169,11 +169,10 @@ def mean_loss(module: nn.Module, examples: Sequence[Encoded], spec: TrainSpec, h
     total = 0.0
     for start in range(0, len(examples), how.micro_batch):
         total += float(summed_loss(module, examples[start : start + how.micro_batch], spec, how))
-    return total / sum(len(encoded.answer) for encoded in examples)
+    return total / answer_tokens(examples)
 
 
 def summed_loss(module: nn.Module, batch: Sequence[Encoded], spec: TrainSpec, how: How) -> torch.Tensor:
     """Cross-entropy summed over the answer tokens of a batch."""
     with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
-        logits, labels = answer_logits(module, batch, how.device, how.layout)
-    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+        return answer_loss(module, batch, how.device, how.layout)
