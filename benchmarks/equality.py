@@ -8,7 +8,8 @@ For each method, in 32 bits, with one thread and without dropout, at its start a
   would compute them: with the same library multiplying matrices, and ours with oneDNN where that is as exact; and
   beside it the same rows with sixteen more columns of padding, which is what rounding alone does;
 - twenty steps of training, packed against padded: how far the trained weights are apart (relative to how far they
-  moved), beside padded rows against rows that are wider by three numbers of columns;
+  moved), beside padded rows against rows that are wider by three numbers of columns, and against the same rows with
+  attention written out in place of the fused one;
 - answers, against `generate` of the model with the adapter in it, one question at a time: those of methods that put
   something in front of the prompt, which `generate` does not know, against decoding token by token without drafts. An
   answer that differs is printed with the distance of the two most likely tokens where they part.
@@ -31,6 +32,7 @@ from unittest import mock
 import torch
 import transformers
 from _ground import Ground, add_arguments
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from peftbench import matmul, registry
@@ -163,9 +165,14 @@ def trajectory(
     for more in _WIDTHS:
         with mock.patch("peftbench.models._layout.pad", wider(more)):
             others.append(apart(usual, trained(adapter, batches, PADDED, base), start))
+    with sdpa_kernel(SDPBackend.MATH):
+        plain = apart(usual, trained(adapter, batches, PADDED, base), start)
     noise = ", ".join(f"{far:.1e}" for far in others)
-    print(f"    {len(batches)} steps: packed {own:.1e} apart from padded; padding wider by {_WIDTHS} {noise}")
-    return ours, own / (TRAJECTORY * max(others))
+    print(
+        f"    {len(batches)} steps: packed {own:.1e} apart from padded; padding wider by {_WIDTHS} {noise}; "
+        f"padded, torch's plain attention {plain:.1e}"
+    )
+    return ours, own / (TRAJECTORY * max(*others, plain))
 
 
 def generated(module: Any, prompt: Sequence[int], most: int, end: int) -> list[int]:
