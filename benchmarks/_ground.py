@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from peftbench import registry
 from peftbench.models._chat import Encoded
@@ -43,6 +43,12 @@ class Ground:
         """The model as runs load it."""
         facts = find(self.model)
         return self.bench.base(ModelRef(name=facts.name, revision=facts.revision, dtype=self.dtype), self.resources)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the weights as transformers reads them: what was packed, this package unpacks in its cache."""
+        config: Any = self.base.model.config
+        return str(config._name_or_path)  # noqa: SLF001 - where it was read from has no other name
 
     @property
     def resources(self) -> Resources:

@@ -138,10 +138,10 @@ def main() -> None:
     counts = [int(count) for count in asked.examples.split(",")]
     learned = Ground(asked.model, asked.data_root).examples(asked.task, "train", 4 * max(counts), Room(LONGEST))
     ground = Ground(asked.model, asked.data_root)
-    libraries: list[matmul.Matmul] = ["torch", *(["onednn"] if matmul.settle("auto") == "onednn" else [])]  # type: ignore[list-item]  # a list of one word
+    libraries: set[matmul.Matmul] = {"torch", matmul.settle("auto")}
     found: dict[str, list[Point]] = {}
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        for library in libraries:
+        for library in sorted(libraries, reverse=True):
             peak = best(library)
             print(f"{library}: large products reach {peak / 1e9:.0f} GFLOP/s")
             for lean in (False, True):

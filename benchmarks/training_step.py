@@ -222,9 +222,7 @@ class Theirs:
     def __init__(self, ground: Batches) -> None:
         import peft
 
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            load_folder(ground), dtype=getattr(torch, ground.dtype)
-        )
+        model = transformers.AutoModelForCausalLM.from_pretrained(ground.folder, dtype=getattr(torch, ground.dtype))
         rates = {"task_type": "CAUSAL_LM", "lora_alpha": 16, "lora_dropout": 0.0}
         config = peft.LoraConfig(r=16, target_modules=["k_proj", "v_proj", "down_proj"], **rates)
         self._device, self._folder = torch.device(ground.device), tempfile.mkdtemp()
@@ -261,12 +259,6 @@ class Theirs:
             trainer.train()
         assert trainer.loss is not None
         return Step(*watch.seconds, trainer.loss, *peak)
-
-
-def load_folder(ground: Batches) -> str:
-    """The folder of the weights as transformers reads them: what was packed, this package unpacks in its cache."""
-    config: Any = ground.base.model.config
-    return str(config._name_or_path)  # noqa: SLF001 - where it was read from has no other name
 
 
 def collate(batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
