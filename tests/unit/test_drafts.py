@@ -174,12 +174,12 @@ def prompts_of(number: int, length: int = 4) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("layout", [PACKED, SHARED, WRITTEN_OUT], ids=str)
 def test_answers_that_were_given_before_take_one_pass(layout: Layout) -> None:
-    """Two words and an end: three passes for the first four prompts, and one for ten, for twice as many, for the rest.
+    """Two words and an end: three passes for the first four prompts, one for twice a batch, and one for the rest.
 
     Answers that are expected are drafted from the first.
     """
     same = label(4, lambda prompt: (2, 3))
-    assert decoded(same, prompts_of(64), 8, 10, layout) == ["whole", "cached", "cached"] + ["drafted"] * 3
+    assert decoded(same, prompts_of(64), 8, 10, layout) == ["whole", "cached", "cached"] + ["drafted"] * 2
     assert decoded(same, prompts_of(64), 8, 10, layout, [(5,), (2, 3)]) == ["drafted"] * 3
     assert decoded(same, prompts_of(64), 8, 10, PADDED) == ["whole", "cached", "cached"] * 7
 
