@@ -1,6 +1,7 @@
 """How long a training step takes, beside PEFT-Factory itself in an environment of its own.
 
-    python3.11 -m venv /tmp/factory && /tmp/factory/bin/pip install torch==2.13.0 peftfactory==0.9.4.8
+    python3.11 -m venv /tmp/factory
+    /tmp/factory/bin/pip install torch==2.13.0 peftfactory==0.9.4.8 "pyarrow<22"
     python benchmarks/peft_factory.py --factory /tmp/factory/bin/peftfactory-cli --model DIR --data-root DIR
         [--task sst2] [--rounds 5]
 
@@ -58,11 +59,23 @@ def written(learned: Sequence[Encoded], model: str, folder: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     rows = []
     for one in learned:
-        prompt, answer = (tokenizer.decode(ids) for ids in (one.prompt, one.answer[:-1]))
+        prompt, answer = (tokenizer.decode(ids) for ids in (one.prompt, one.answer))
         assert tokenizer(prompt, add_special_tokens=False).input_ids == [*one.prompt]
         rows.append({"instruction": prompt, "input": "", "output": answer})
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}), encoding="utf-8")
+
+
+def readable(model: str, folder: Path) -> str:
+    """The model in a folder that an older transformers reads: other names in what is said of the tokenizer."""
+    for file in Path(model).iterdir():
+        (folder / file.name).symlink_to(file.resolve())
+    config = folder / "tokenizer_config.json"
+    settings = {**json.loads(config.read_text(encoding="utf-8")), "tokenizer_class": "PreTrainedTokenizerFast"}
+    settings["additional_special_tokens"] = settings.pop("extra_special_tokens", [])
+    config.unlink()
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    return str(folder)
 
 
 def theirs(command: Path, model: str, folder: Path, steps: int, *, checkpointing: bool) -> tuple[float, float]:
@@ -144,10 +157,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         written(learned, ground.folder, folder)
+        (folder / "model").mkdir()
+        model = readable(ground.folder, folder / "model")
         for _ in range(asked.rounds):
             for checkpointing in (True, False):
-                few, loss = theirs(asked.factory, ground.folder, folder, FEW, checkpointing=checkpointing)
-                many, _ = theirs(asked.factory, ground.folder, folder, MANY, checkpointing=checkpointing)
+                few, loss = theirs(asked.factory, model, folder, FEW, checkpointing=checkpointing)
+                many, _ = theirs(asked.factory, model, folder, MANY, checkpointing=checkpointing)
                 key = "PEFT-Factory" if checkpointing else "PEFT-Factory, checkpointing off"
                 seconds.setdefault(key, []).append((many - few) / (MANY - FEW))
             for library in sorted(libraries, reverse=True):
