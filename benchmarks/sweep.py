@@ -127,7 +127,7 @@ def draw(found: dict[str, list[Point]], task: str, file: Path) -> None:
     for axes in (time_axes, memory_axes):
         axes.spines[["top", "right"]].set_visible(False)
     time_axes.legend(frameon=False, title=f"{task}, one thread")
-    figure.savefig(file)
+    figure.savefig(file, dpi=150)
 
 
 def main() -> None:
