@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from peftbench import registry
 from peftbench.models._chat import Encoded
@@ -66,3 +69,16 @@ class Ground:
         fitting = Room(min(room.total, base.facts.context or room.total), answer=room.answer)
         asked = self.bench.ask(ref, self.bench.items(ref, split, count, resources), fitting)
         return [one.encoded for one in asked if one.encoded is not None]
+
+
+def collate(batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """Rows padded to the longest, on the right; only answers count."""
+    width = max(one.tokens for one in batch)
+    rows = [[*one.prompt, *one.answer] for one in batch]
+    return {
+        "input_ids": torch.tensor([[*row, *[0] * (width - len(row))] for row in rows]),
+        "attention_mask": torch.tensor([[*[1] * len(row), *[0] * (width - len(row))] for row in rows]),
+        "labels": torch.tensor(
+            [[*[-100] * len(one.prompt), *one.answer, *[-100] * (width - one.tokens)] for one in batch]
+        ),
+    }

@@ -37,6 +37,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from _ground import collate
+
 from peftbench import Resources, Store, build_suite, make_plan
 from peftbench.executors._executor import Watcher
 
@@ -166,30 +168,13 @@ def trained(adapter: Any, data: Any, spec: Any, seed: int, how: Any) -> Any:
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        trainer = transformers.Trainer(Loss(), options, padded, examples)
+        trainer = transformers.Trainer(Loss(), options, collate, examples)
         trainer.remove_callback(transformers.PrinterCallback)
         loss = trainer.train().training_loss
     if checkpointing:
         base.gradient_checkpointing_disable()
     torch.set_grad_enabled(True)
     return Fitted(loss, loss, sum(one.tokens for one in examples), 1.0, None, None)
-
-
-def padded(batch: Sequence[Any]) -> dict[str, Any]:
-    """Rows padded to the longest, on the right; only answers count."""
-    import torch
-
-    width = max(one.tokens for one in batch)
-    rows = [
-        (
-            [*one.prompt, *one.answer, *[0] * (width - one.tokens)],
-            [*[1] * one.tokens, *[0] * (width - one.tokens)],
-            [*[-100] * len(one.prompt), *one.answer, *[-100] * (width - one.tokens)],
-        )
-        for one in batch
-    ]
-    ids, mask, labels = (torch.tensor(column) for column in zip(*rows, strict=True))
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def generated(

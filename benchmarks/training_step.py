@@ -41,7 +41,7 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from _ground import Ground, add_arguments
+from _ground import Ground, add_arguments, collate
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from peftbench import heap, matmul, registry
@@ -259,19 +259,6 @@ class Theirs:
             trainer.train()
         assert trainer.loss is not None
         return Step(*watch.seconds, trainer.loss, *peak)
-
-
-def collate(batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """Rows padded to the longest, on the right; only answers count."""
-    width = max(one.tokens for one in batch)
-    rows = [[*one.prompt, *one.answer] for one in batch]
-    return {
-        "input_ids": torch.tensor([[*row, *[0] * (width - len(row))] for row in rows]),
-        "attention_mask": torch.tensor([[*[1] * len(row), *[0] * (width - len(row))] for row in rows]),
-        "labels": torch.tensor(
-            [[*[-100] * len(one.prompt), *one.answer, *[-100] * (width - one.tokens)] for one in batch]
-        ),
-    }
 
 
 class Ours:
