@@ -11,14 +11,13 @@ import ctypes
 import os
 
 # From <malloc.h>: free bytes at the end of the heap from which on they are given back, and bytes of a block from which
-# on it is no part of the heap. The library moves both up by itself, as far as these; to set one is to end that.
+# on it is no part of the heap. The library moves both up by itself, the second as far as this; to set one ends that.
 _TRIM, _APART = -1, -3
-_MOST_TRIM, _MOST_APART = 64 * 2**20, 32 * 2**20
-_NEVER = 2**31 - 1
+_NEVER, _MOST_APART = 2**31 - 1, 32 * 2**20
 
 
-def keep(*, freed: bool = True) -> None:
-    """Have what is freed from now on kept in this process, or else given back as it is at most by itself.
+def keep() -> None:
+    """Have what is freed from now on kept in this process.
 
     Whoever set the library up by its environment is left alone; so are other libraries.
     """
@@ -26,7 +25,7 @@ def keep(*, freed: bool = True) -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_TRIM, _NEVER if freed else _MOST_TRIM)
+        library.mallopt(_TRIM, _NEVER)
         library.mallopt(_APART, _MOST_APART)
 
 
