@@ -31,13 +31,13 @@ import torch
 import transformers
 from _ground import Ground, add_arguments
 
-from peftbench import matmul, registry
+from peftbench import heap, matmul, registry
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models._attention import know_segments
 from peftbench.models._batch import pad
-from peftbench.models._layout import choose, choose_for_answers
+from peftbench.models._choosing import choose, choose_for_answers
 from peftbench.models._load import LoadedModel
 from peftbench.spec import TrainSpec
 from peftbench.training.batches import schedule
@@ -159,6 +159,8 @@ def main() -> None:
     """Measure."""
     asked = arguments()
     torch.set_num_threads(1)
+    # As in runs, and here for all variants.
+    heap.keep()
     transformers.logging.set_verbosity_error()
     ground = Ground(asked.model, asked.data_root)
     base = ground.base

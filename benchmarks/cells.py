@@ -183,8 +183,9 @@ def generated(
     """In the place of decoding: `generate` with a cache, four at a time."""
     import torch
 
-    from peftbench.evaluation.predict import _decode
+    from peftbench.evaluation.predict import greedy
     from peftbench.models._batch import pad
+    from peftbench.models._layout import PADDED
 
     del progress
     module.eval()
@@ -194,7 +195,7 @@ def generated(
     for start in range(0, len(prompts), EXAMPLES):
         some = prompts[start : start + EXAMPLES]
         if not hasattr(module, "generate"):
-            answers += _decode([(prompt, []) for prompt in some], module, how)
+            answers += greedy(module, some, replace(how, batch=EXAMPLES, layout=PADDED))
             continue
         batch = pad(some, how.device)
         with torch.inference_mode():

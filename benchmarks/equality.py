@@ -41,7 +41,8 @@ from peftbench.methods._attach import Adapter, attached
 from peftbench.methods._method import build
 from peftbench.models._batch import Batch, pad
 from peftbench.models._chat import Encoded
-from peftbench.models._layout import PADDED, Layout, answer_logits, choose, choose_for_answers
+from peftbench.models._choosing import choose, choose_for_answers
+from peftbench.models._layout import PADDED, Layout, answer_logits
 from peftbench.models._load import LoadedModel
 from peftbench.spec import TrainSpec
 from peftbench.training.loop import How, TrainingData, fit

@@ -33,7 +33,7 @@ from peftbench import heap, matmul, registry
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models._chat import Encoded
-from peftbench.models._layout import choose
+from peftbench.models._choosing import choose
 from peftbench.spec import TrainSpec
 from peftbench.training.loop import How, TrainingData, fit
 from peftbench.training.questions import Room

@@ -49,8 +49,8 @@ from peftbench.cost.meter import Reading, meter
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models._chat import Encoded
+from peftbench.models._choosing import choose
 from peftbench.models._facts import find
-from peftbench.models._layout import choose
 from peftbench.spec import TrainSpec
 from peftbench.training.loop import How, TrainingData, fit
 from peftbench.training.questions import Room

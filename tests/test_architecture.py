@@ -485,7 +485,7 @@ BROAD: Mapping[str, str] = {
     "methods._configured": "a configuration of somebody else's may raise anything; it becomes a wrong value",
     "methods._tuner": "a tuner of somebody else's may raise anything; it becomes a sentence with the line",
     "stages": "FLOPs of a method of somebody else that cannot be counted are absent, and the log says why",
-    "models._layout": "a module of somebody else may raise anything over a row of texts; then it gets padded ones",
+    "models._choosing": "a module of somebody else may raise anything over a row of texts; then it gets padded ones",
     "models._reading": "libraries raise anything over a broken file, bare `Exception` too; it becomes a sentence",
     "training.checkpoint": "libraries raise anything over a damaged state; then the training starts anew",
     "evaluation.judge": "a reader or metric of somebody else may raise anything; it becomes a sentence with the answer",

@@ -12,7 +12,8 @@ from torch import nn
 from peftbench.cost.meter import Reading, meter
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
-from peftbench.models._layout import Layout, choose_for_answers
+from peftbench.models._choosing import choose_for_answers
+from peftbench.models._layout import Layout
 from peftbench.models._load import LoadedModel
 from peftbench.record import Merged, Prediction
 from peftbench.spec import EvalSpec

@@ -19,7 +19,7 @@ from peftbench.errors import InvalidSpec, UnknownName
 SCHEMA = 1
 # Raised when loop, loss, decoding, or a reader or metric that task files name changes results, so that old and new
 # results never share an id. A task in Python has a version of its own.
-NUMERICS = 3
+NUMERICS = 4
 
 Settings = dict[str, JsonValue]
 # How answers are read and counted: by the task, or as the published benchmark did.

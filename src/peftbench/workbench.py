@@ -13,9 +13,10 @@ from peftbench.errors import DataProblem, UsageError
 from peftbench.methods._attach import Adapter, Original, attached
 from peftbench.methods._method import Method, build
 from peftbench.models._chat import Encoded
+from peftbench.models._choosing import choose
 from peftbench.models._facts import ModelFacts, find
 from peftbench.models._head import too_many
-from peftbench.models._layout import Layout, choose
+from peftbench.models._layout import Layout
 from peftbench.models._load import LoadedModel, load, pick_device
 from peftbench.spec import MethodRef, ModelRef, Resources, RunSpec, TaskRef
 from peftbench.tasks._task import Item, Split, Task, items, sample

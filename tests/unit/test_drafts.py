@@ -12,9 +12,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from transformers import Cache, DynamicCache
 
 from peftbench.evaluation import predict
 from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.models import _prefilled
 from peftbench.models._layout import PADDED, Layout
 from peftbench.segments import carried
 
@@ -37,7 +39,6 @@ class Function(nn.Module):
         super().__init__()
         self.follows = follows
         self.passes: list[str] = []
-        self.drafted = 0
 
     def forward(
         self,
@@ -46,21 +47,21 @@ class Function(nn.Module):
         attention_mask: torch.Tensor,
         position_ids: torch.Tensor,
         logits_to_keep: torch.Tensor,
-        past_key_values: list[list[tuple[int, int]]] | None = None,
+        past_key_values: Cache | None = None,
         use_cache: bool,
     ) -> Any:
-        rows = [[*zip(*row, strict=True)] for row in zip(position_ids.tolist(), input_ids.tolist(), strict=True)]
-        if past_key_values is not None:
-            rows = [before + now for before, now in zip(past_key_values, rows, strict=True)]
-        self.passes.append("drafted" if attention_mask.ndim == 4 else "cached" if past_key_values else "whole")
+        known = DynamicCache() if past_key_values is None else past_key_values
+        in_a_row, prompts = attention_mask.ndim == 4, len(input_ids)
+        self.passes.append("row" if in_a_row else f"{prompts} x {input_ids.shape[1]}" if len(known) else "padded")
+        # What is seen of a token is its place and which it is, and that is what the keys hold.
+        keys = torch.stack([position_ids, input_ids], dim=-1)[:, None]
+        rows = [[*map(tuple, one)] for one in known.update(keys, keys, 0)[0][:, 0].tolist()]
         places = torch.arange(len(rows[0]))[-input_ids.shape[1] :][logits_to_keep].tolist()
-        if segments := carried(attention_mask):
-            self.drafted += len(segments.lengths)
         logits = torch.zeros(len(rows), len(places), WORDS)
         for number, row in enumerate(rows):
             for column, place in enumerate(places):
                 logits[number, column, self.follows(self.text(row, self.sees(attention_mask, number, place)))] = 1
-        return SimpleNamespace(logits=logits, past_key_values=rows if use_cache else None)
+        return SimpleNamespace(logits=logits, past_key_values=known if use_cache else None)
 
     def sees(self, mask: torch.Tensor, row: int, place: int) -> list[bool]:
         if mask.ndim == 2:
@@ -144,8 +145,10 @@ def test_drafts_change_no_answer_of_any_function(
 ) -> None:
     """Whatever is expected, and however many prompts are worth a row."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "_OWN", 4 + function[0] % 40)
-        patch.setattr(predict, "_ASKED", 1 + function[0] % 30)
+        patch.setattr(predict, "_OWN", 1 + function[0] % 9)
+        patch.setattr(predict, "_COLUMNS", 1 + function[0] % 31)
+        patch.setattr(_prefilled, "_WORTH", 1 + function[0] % 3)
+        patch.setattr(_prefilled, "_TOGETHER", 4 + function[0] % 17)
         decoded(by_last(*function), prompts, most, batch, layout, expected)
 
 
@@ -172,16 +175,25 @@ def prompts_of(number: int, length: int = 4) -> list[tuple[int, ...]]:
     return [*found]
 
 
-@pytest.mark.parametrize("layout", [PACKED, SHARED, WRITTEN_OUT], ids=str)
-def test_answers_that_were_given_before_take_one_pass(layout: Layout) -> None:
-    """Two words and an end: three passes for the first four prompts, one for twice a batch, and one for the rest.
+@pytest.fixture
+def ten_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten prompts of four tokens, each with up to eight more, are enough for a row where a batch is of ten."""
+    monkeypatch.setattr(predict, "_COLUMNS", 4 + 8)
 
-    Answers that are expected are drafted from the first.
+
+@pytest.mark.usefixtures("ten_in_a_row")
+@pytest.mark.parametrize("layout", [SHARED, WRITTEN_OUT], ids=str)
+def test_answers_that_were_given_before_take_two_passes(layout: Layout) -> None:
+    """Two words and an end: three passes for the first ten prompts, for others one to read and one to be sure.
+
+    Answers that are expected are guessed from the first; those that were given only once are not.
     """
     same = label(4, lambda prompt: (2, 3))
-    assert decoded(same, prompts_of(64), 8, 10, layout) == ["whole", "cached", "cached"] + ["drafted"] * 2
-    assert decoded(same, prompts_of(64), 8, 10, layout, [(5,), (2, 3)]) == ["drafted"] * 3
-    assert decoded(same, prompts_of(64), 8, 10, PADDED) == ["whole", "cached", "cached"] * 7
+    slowly, fast = ["row", "10 x 1", "10 x 1"], ["row", "10 x 2"]
+    assert decoded(same, prompts_of(40), 8, 10, layout) == slowly + fast * 3
+    assert decoded(same, prompts_of(40), 8, 10, layout, [(5,), (2, 3), (2, 3)]) == fast * 4
+    assert decoded(same, prompts_of(40), 8, 10, layout, [(5,), (2, 3)]) == slowly + fast * 3
+    assert decoded(same, prompts_of(40), 8, 10, PADDED, [(2, 3), (2, 3)]) == ["padded", "10 x 1", "10 x 1"] * 4
 
 
 @pytest.mark.parametrize(
@@ -195,44 +207,59 @@ def test_answers_that_were_given_before_take_one_pass(layout: Layout) -> None:
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("ten_in_a_row")
 def test_answers_that_begin_others(known: list[tuple[int, ...]]) -> None:
-    """Also one that is empty: the end comes at once. Whichever was written first, all are found."""
-    prompts = prompts_of(60, 5)
-    mixed = label(5, lambda prompt: known[sum(prompt) % len(known)])
-    passes, plain = (decoded(mixed, prompts, 8, 8, layout) for layout in (SHARED, PADDED))
-    assert "drafted" in passes
-    assert len(passes) < len(plain)
+    """Also one that is empty: the end comes at once. Whichever is guessed, all are found, and in no more passes."""
+    prompts = prompts_of(60, 4)
+    mixed = label(4, lambda prompt: known[sum(prompt) % len(known)])
+    passes, plain = (decoded(mixed, prompts, 8, 10, layout, known * 2) for layout in (SHARED, PADDED))
+    assert len(passes) <= len(plain)
+    assert any(" x 2" in each for each in passes) == any(len(answer) > 1 for answer in known)
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 4])
-def test_the_most_tokens_may_be_reached_within_a_draft(most: int) -> None:
-    """Drafts are answers that were cut, and of three words two may be all that is wanted."""
-    passes = decoded(label(4, lambda prompt: (2, 3, 4) if prompt[1] < 5 else (2, 3)), prompts_of(40), most, 8, SHARED)
-    assert "drafted" in passes
+@pytest.mark.parametrize(("most", "passes"), [(1, ["row"]), (2, ["row", "40 x 1"]), (3, ["row", "40 x 2"])])
+def test_the_most_tokens_may_be_reached_within_a_guess(most: int, passes: list[str]) -> None:
+    """Nothing is asked behind the last token that may be written."""
+    same = label(4, lambda prompt: (2, 3, 4))
+    assert decoded(same, prompts_of(40), most, 40, SHARED, [(2, 3, 4, 5)] * 2) == passes
 
 
-def test_what_leaves_the_drafts_is_written_to_its_end() -> None:
-    """One in eight answers is another one each time, that begins as a draft does."""
-    prompts = prompts_of(200, 6)
+def test_a_guess_that_is_wrong_is_taken_back() -> None:
+    """Four words are guessed: right for half of the prompts, and for the others the third is another one."""
+    prompts = prompts_of(40)
+    mixed = label(4, lambda prompt: (2, 3, 4, 5) if sum(prompt) % 2 else (2, 3, 5, 4, 6))
+    assert decoded(mixed, prompts, 8, 40, SHARED, [(2, 3, 4, 5)] * 3)[:2] == ["row", "40 x 4"]
+
+
+def test_answers_that_are_whole_leave_when_they_are_half() -> None:
+    """One in eight answers is long: for the others nothing more is computed. Only those of padded rows stay."""
+    prompts = prompts_of(40, 6)
     rare = {prompt: (2, 3, 4, *prompt[1:4]) for prompt in prompts[::8]}
-    passes = decoded(label(6, lambda prompt: rare.get(prompt, (2, 3))), prompts, 12, 10, SHARED)
-    assert passes.count("drafted") > 3
-    # Few wait for others, until they are half of a batch.
-    assert 0 < passes.count("whole") <= 1 + 25 // 5 + 1
+    mixed = label(6, lambda prompt: rare.get(prompt, (2, 3)))
+    assert decoded(mixed, prompts, 12, 40, SHARED) == ["row", "40 x 1", "40 x 1", *["5 x 1"] * 4]
+    assert decoded(mixed, prompts, 12, 40, PADDED) == ["padded", *["40 x 1"] * 6]
 
 
-def test_drafts_are_given_up_where_answers_are_new_and_taken_up_again() -> None:
-    """Shorter prompts come first: answers are alike, then all are new, then alike again."""
-    short, middle, long = prompts_of(30, 4), prompts_of(300, 5), prompts_of(80, 6)
-    kinds = {
-        4: label(4, lambda prompt: (2, 3)),
-        5: label(5, lambda prompt: (4, *prompt[1:])),
-        6: label(6, lambda prompt: (5, 6)),
-    }
-    prompts = [(len(prompt), *prompt[1:]) for prompt in (*short, *middle, *long)]
-    module = Function(lambda text: kinds[text[0]](text))
-    passes = asked(module, prompts, Decoding(8, END, 8, CPU, layout=SHARED))
-    assert passes[3] == "drafted"
-    # Of 300 that are new no more than one row, of twice as many as were answered before.
-    assert module.drafted < 30 + 60 + 80
-    assert passes[-2:] == ["drafted"] * 2
+def test_prompts_that_a_window_may_not_hold_in_a_row_are_padded() -> None:
+    """With what is going to be written behind them, and what is guessed wrongly: up to eight times eight tokens."""
+    same, prompts = label(4, lambda prompt: (2, 3)), prompts_of(40)
+    wide, narrow = (Layout(packed=True, shared=True, longest=4 + 8 + spare) for spare in (64, 63))
+    assert decoded(same, prompts, 8, 40, wide)[0] == "row"
+    assert decoded(same, prompts, 8, 40, narrow)[0] == "padded"
+
+
+def test_a_prompt_that_is_padded_does_not_drag_others_along() -> None:
+    same, prompts = label(4, lambda prompt: (2,)), [*prompts_of(20), (1,) * 60]
+    first = Function(lambda text: 2 if text[:60] == (1,) * 60 and len(text) == 60 else same(text[:4] + text[4:]))
+    layout = Layout(packed=True, shared=True, longest=4 + 2 + 64)
+    passes = asked(first, prompts, Decoding(2, END, 40, CPU, layout=layout))
+    assert passes == ["row", "20 x 1", "padded", "1 x 1"]
+
+
+def test_as_many_prompts_are_decoded_together_as_there_are_columns_for() -> None:
+    """Passages that many are asked about take no tokens of their own, but columns of keys and values each."""
+    passage = (1,) * 100
+    prompts = [(*passage, *rest) for rest in prompts_of(40)]
+    same = label(104, lambda prompt: (2,))
+    # Each has 104 columns and may get 8 more, and 2 x 512 // 112 is 9.
+    assert decoded(same, prompts, 8, 2, SHARED) == [*["row", "9 x 1"] * 4, "row", "4 x 1"]

@@ -15,8 +15,9 @@ from peftbench.methods._attach import Adapter, attached
 from peftbench.methods._method import build
 from peftbench.models import _head
 from peftbench.models._chat import Encoded
+from peftbench.models._choosing import choose
 from peftbench.models._head import Head, too_many
-from peftbench.models._layout import PADDED, Layout, answer_loss, choose
+from peftbench.models._layout import PADDED, Layout, answer_loss
 from peftbench.models._load import LoadedModel
 from peftbench.testing.models import tiny
 from peftbench.testing.toy import perturb

@@ -22,6 +22,8 @@ NAME = "peftbench"
 
 # Tokens of a tile: on a CPU what is computed for nothing costs more than products that are small; elsewhere, less.
 _NARROW, _WIDE = 96, 1024
+# Tokens to a row that are written behind others, a guess of them at most.
+_FEW = 16
 
 
 def know_segments(model: Any) -> None:
@@ -46,18 +48,48 @@ def attend(  # noqa: PLR0913, PLR0917 - as `transformers` calls it
     [rows, tokens, heads, size].
     """
     segments = carried(attention_mask)
+    # The products are those of 32-bit numbers; a CPU's fused attention is slow over short blocks.
+    products = query.device.type == "cpu" and query.dtype == torch.float32 and not dropout
+    products = products and not torch.is_autocast_enabled(query.device.type)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if segments is None or segments.dense is not None:
+        # Not in training, where layers that are computed again have to come to the same bits.
+        answering = not (module.training or torch.is_grad_enabled())
+        if products and answering and _are_few(query, key, attention_mask, options):
+            return _of_few(query, key, value, attention_mask, scale), None
         usual: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return usual
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     past = key.shape[2] - segments.tokens
-    # The products are those of 32-bit numbers; a CPU's fused attention is slow over short blocks.
-    plain = query.dtype == torch.float32 and not dropout and not torch.is_autocast_enabled(query.device.type)
-    if plain and query.device.type == "cpu":
+    if products:
         return _Products.apply(query, key, value, segments.tiles(_NARROW), past, scale), None  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return _fused(query, key, value, segments.tiles(_WIDE), past, {"scale": scale, "dropout_p": dropout}), None
+
+
+def _are_few(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, options: Mapping[str, Any]) -> bool:
+    """Whether a few tokens ask about many more in a cache, and nothing but a mask of bools says what they see."""
+    tokens = query.shape[2]
+    told = tokens == 1 if mask is None else mask.dtype == torch.bool and mask.shape[1] == 1
+    return (
+        tokens <= _FEW < key.shape[2]
+        and told
+        and all(options.get(name) is None for name in ("softcap", "position_bias"))
+    )
+
+
+def _of_few(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """[rows, tokens, heads, size]: of few tokens to each row, as products of matrices, for each head of keys one."""
+    rows, heads, tokens, size = query.shape
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    scores = torch.bmm(query.reshape(len(keys), -1, size) * scale, keys.mT)
+    if mask is not None:
+        seen = scores.view(rows, key.shape[1], -1, tokens, keys.shape[1])
+        seen.masked_fill_(~mask[:, :, None], -torch.inf)
+    answer = torch.bmm(torch.softmax(scores, dim=-1), values)
+    return answer.view(rows, heads, tokens, -1).transpose(1, 2)
 
 
 def _asked(tile: Tile, whole: torch.Tensor, past: int) -> torch.Tensor:

@@ -1,32 +1,20 @@
-"""How examples are put before a model: several in one row where that answers alike, else side by side with padding.
-
-Which of the two is found by trying: no family of models and no method is known here by its name.
-"""
+"""How examples are put before a model: several in one row where that answers alike, else side by side with padding."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, takewhile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import nn
 
-from peftbench.errors import first_line
 from peftbench.models import _head
 from peftbench.models._batch import pad
 from peftbench.models._chat import Encoded
 from peftbench.models._head import Head, summed
 from peftbench.segments import Segments
-
-# Of the loss, and of the gradient of a tensor, by the type of the logits.
-_CLOSE = {torch.float32: (1e-5, 1e-3)}
-_ROUGHLY = (2e-2, 2e-1)
-# Gradients of more numbers than this are compared in part.
-_ENOUGH = 4_000_000
-# Beginnings that are shared, prompts and answers of different lengths; no id is one that models use for padding.
-_TRIED = (Encoded((3, 4, 5, 6), (7,)), Encoded((3, 4, 8), (9, 10)), Encoded((3, 4, 5, 11, 12), (4, 5)))
 
 
 @dataclass(frozen=True)
@@ -64,17 +52,20 @@ class Row:
     position_ids: torch.Tensor
     segments: Segments
 
-    def logits(self, module: nn.Module, places: Sequence[int]) -> torch.Tensor:
-        """[places, vocabulary]: what a module answers at places of the row; nothing else goes through its head."""
-        answered = module(
+    def answered(self, module: nn.Module, places: Sequence[int], **options: Any) -> Any:
+        """What a module answers at places of the row; nothing else goes through its head."""
+        return module(
             input_ids=self.input_ids,
             attention_mask=self.segments.mask(),
             position_ids=self.position_ids,
-            use_cache=False,
             logits_to_keep=torch.tensor(places, device=self.input_ids.device),
+            **options,
         )
+
+    def logits(self, module: nn.Module, places: Sequence[int]) -> torch.Tensor:
+        """[places, vocabulary]: the logits alone."""
         # As a view: the gradient through an index is written into a tensor of zeros first.
-        found: torch.Tensor = answered.logits.flatten(0, 1)
+        found: torch.Tensor = self.answered(module, places, use_cache=False).logits.flatten(0, 1)
         return found
 
 
@@ -84,17 +75,19 @@ def in_a_row(
     layout: Layout,
     *,
     common: int,
-    branches: Sequence[Sequence[int]] = (),
+    branches: Sequence[Sequence[Sequence[int]]] = (),
 ) -> Row:
-    """Put texts, of which the first `common` tokens are the same, one behind the other, each with all the branches."""
+    """Put texts, of which the first `common` tokens are the same, one behind the other, each with its branches."""
     ids, positions = [*texts[0][:common]], [*range(common)]
-    for text in texts:
+    branches = branches or [()] * len(texts)
+    for text, behind in zip(texts, branches, strict=True):
         ids += text[common:]
         positions += range(common, len(text))
-        for branch in branches:
+        for branch in behind:
             ids += branch
             positions += range(len(text), len(text) + len(branch))
-    lengths = tuple((len(text) - common, *map(len, branches)) for text in texts)
+    pairs = zip(texts, branches, strict=True)
+    lengths = tuple((len(text) - common, *map(len, behind)) for text, behind in pairs)
     return Row(
         input_ids=torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
@@ -156,180 +149,3 @@ def answer_loss(
 def answer_tokens(examples: Iterable[Encoded]) -> int:
     """Tokens of all answers."""
     return sum(len(example.answer) for example in examples)
-
-
-def choose_for_answers(module: nn.Module, device: torch.device, longest: int | None = None) -> Layout:
-    """The layout in which a module answers as it does with padded rows, in evaluation; it is left as it was."""
-    with _as_it_was(module, device), torch.no_grad():
-        return _best(module, (), device, Layout(packed=True, shared=True, longest=longest))
-
-
-def choose(
-    module: nn.Module,
-    trained: Iterable[nn.Parameter],
-    device: torch.device,
-    longest: int | None = None,
-    *,
-    learned_beginning: bool = False,
-    apart: bool = False,
-) -> Layout:
-    """The layout in which a module answers, and learns, as it does with padded rows; it is left as it was.
-
-    With a `learned_beginning` the module itself puts something in front that all examples would share. With `apart`
-    it is tried as well whether its head can be asked by itself.
-    """
-    few = _few(trained)
-    layout = _rows(module, few, device, longest, learned_beginning=learned_beginning)
-    return _apart(module, few, device, layout) if apart and Head.of(module) else layout
-
-
-def _apart(module: nn.Module, few: Sequence[nn.Parameter], device: torch.device, layout: Layout) -> Layout:
-    """The same layout, `apart` where the head answers by itself as it does in the model."""
-    apart = replace(layout, apart=True)
-    with _as_it_was(module, device):
-        try:
-            alike = _alike(*(_tried(module, few, device, each) for each in (layout, apart)))
-        except Exception:  # noqa: BLE001 - modules of anybody's: what they do not take is not done
-            return layout
-    return apart if alike else layout
-
-
-def _rows(
-    module: nn.Module,
-    few: Sequence[nn.Parameter],
-    device: torch.device,
-    longest: int | None,
-    *,
-    learned_beginning: bool,
-) -> Layout:
-    with _as_it_was(module, device):
-        if not _random(module, few, device):
-            return _best(module, few, device, Layout(packed=True, shared=True, longest=longest))
-        if learned_beginning:
-            return Layout(because="there is dropout in what examples would share")
-        with _without_dropout(module):
-            if _random(module, few, device):
-                return Layout(because="it draws other numbers than those of dropout")
-        return _best(module, few, device, Layout(packed=True, longest=longest, because="there is dropout"))
-
-
-def _best(module: nn.Module, trained: Sequence[nn.Parameter], device: torch.device, wanted: Layout) -> Layout:
-    """The layout that is wanted, or the next best, in which a module answers as it does with padded rows."""
-    padded = _tried(module, trained, device, PADDED)
-    why = ""
-    for layout in dict.fromkeys((wanted, replace(wanted, shared=False), replace(wanted, dense=padded.dtype))):
-        try:
-            found = _tried(module, trained, device, layout)
-        except Exception as error:  # noqa: BLE001 - modules of anybody's: what they do not take is not done
-            why = first_line(error)
-            continue
-        if _alike(padded, found):
-            return layout if layout.shared == wanted.shared else replace(layout, because=why)
-        why = why or "examples in one row are answered otherwise"
-    return Layout(because=why)
-
-
-@dataclass(frozen=True)
-class _Tried:
-    """A loss and gradients, and the type of the logits that they come from."""
-
-    numbers: list[torch.Tensor]
-    dtype: torch.dtype
-
-
-def _few(trained: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Small tensors first, as many as are enough."""
-    ordered = sorted(trained, key=lambda value: value.numel())
-    sizes = accumulate(value.numel() for value in ordered)
-    return [value for value, total in zip(ordered, sizes, strict=True) if total <= _ENOUGH] or ordered[:1]
-
-
-def _random(module: nn.Module, trained: Sequence[nn.Parameter], device: torch.device) -> bool:
-    """Whether what is computed in training depends on random numbers; that some are drawn does not yet say so."""
-    with _as_it_was(module, device), torch.no_grad():
-        before = _state(device)
-        _tried(module, (), device, PADDED, training=True)
-        if torch.equal(before, _state(device)):
-            return False
-    found = []
-    for seed in (1, 2):
-        with _as_it_was(module, device):
-            torch.manual_seed(seed)
-            found.append(_tried(module, trained, device, PADDED, training=True).numbers)
-    return not all(map(torch.equal, *found))
-
-
-def _state(device: torch.device) -> torch.Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-@contextlib.contextmanager
-def _without_dropout(module: nn.Module) -> Iterator[None]:
-    """Without the dropout of single numbers: layers of it, and what layers of attention and others do by themselves."""
-    rates = [
-        (each, name, rate)
-        for each in module.modules()
-        for name in (("p",) if isinstance(each, nn.Dropout) else ("dropout", "attention_dropout"))
-        if isinstance(rate := getattr(each, name, None), float)
-    ]
-    for each, name, _ in rates:
-        setattr(each, name, 0.0)
-    try:
-        yield
-    finally:
-        for each, name, rate in rates:
-            setattr(each, name, rate)
-
-
-def _tried(
-    module: nn.Module,
-    trained: Sequence[nn.Parameter],
-    device: torch.device,
-    layout: Layout,
-    *,
-    training: bool = False,
-) -> _Tried:
-    """The loss, and the gradients of what is trained."""
-    module.train(training)
-    # Those that are too long for a row would be tried with padding, whatever the layout.
-    layout = replace(layout, longest=None)
-    if layout.apart:
-        # Token by token.
-        loss, dtype = answer_loss(module, _TRIED, device, layout, at_once=1), torch.float32
-    else:
-        logits, labels = answer_logits(module, _TRIED, device, layout)
-        loss, dtype = summed(logits, labels), logits.dtype
-    if not (trained and loss.requires_grad):
-        return _Tried([loss.detach()], dtype)
-    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
-    known = (torch.zeros(()) if one is None else one for one in gradients)
-    return _Tried([loss.detach(), *known], dtype)
-
-
-@contextlib.contextmanager
-def _as_it_was(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """The mode of a module, its buffers and the random numbers to come are afterwards what they were."""
-    training = {each: each.training for each in module.modules()}
-    # Some count what is seen in training.
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            for each, mode in training.items():
-                each.training = mode
-            for buffer, value in buffers:
-                # Most never change, and some that do not are views that cannot be written.
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-
-def _alike(wanted: _Tried, found: _Tried) -> bool:
-    of_loss, of_gradient = _CLOSE.get(wanted.dtype, _ROUGHLY)
-    (loss, *gradients), (other_loss, *others) = wanted.numbers, found.numbers
-    # Written so that NaN is not near.
-    near = [float((loss - other_loss).abs()) <= of_loss * float(loss)]
-    largest = max((float(one.norm()) for one in gradients), default=0.0)
-    for one, other in zip(gradients, others, strict=True):
-        near.append(float((one - other).norm()) <= of_gradient * (float(one.norm()) + 0.1 * largest))
-    return all(near)

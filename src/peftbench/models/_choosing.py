@@ -1,0 +1,224 @@
+"""Which layout a module gets: found by trying. No family of models and no method is known here by its name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
+
+import torch
+from torch import nn
+
+from peftbench.errors import first_line
+from peftbench.models._chat import Encoded
+from peftbench.models._head import Head, summed
+from peftbench.models._layout import PADDED, Layout, answer_logits, answer_loss
+from peftbench.models._prefilled import prefill
+
+# Of the loss, and of the gradient of a tensor, by the type of the logits.
+_CLOSE = {torch.float32: (1e-5, 1e-3)}
+_ROUGHLY = (2e-2, 2e-1)
+# Gradients of more numbers than this are compared in part.
+_ENOUGH = 4_000_000
+# Beginnings that are shared, prompts and answers of different lengths; no id is one that models use for padding.
+_TRIED = (Encoded((3, 4, 5, 6), (7,)), Encoded((3, 4, 5, 11, 12), (4, 5)), Encoded((3, 4, 8), (9, 10)))
+_BEHIND = 13
+
+
+def choose_for_answers(module: nn.Module, device: torch.device, longest: int | None = None) -> Layout:
+    """The layout in which a module answers as it does with padded rows, in evaluation; it is left as it was."""
+    with _as_it_was(module, device), torch.no_grad():
+        return _best(partial(_asked, module, device), Layout(packed=True, shared=True, longest=longest))
+
+
+def choose(
+    module: nn.Module,
+    trained: Iterable[nn.Parameter],
+    device: torch.device,
+    longest: int | None = None,
+    *,
+    learned_beginning: bool = False,
+    apart: bool = False,
+) -> Layout:
+    """The layout in which a module answers, and learns, as it does with padded rows; it is left as it was.
+
+    With a `learned_beginning` the module itself puts something in front that all examples would share. With `apart`
+    it is tried as well whether its head can be asked by itself.
+    """
+    few = _few(trained)
+    layout = _rows(module, few, device, longest, learned_beginning=learned_beginning)
+    return _apart(module, few, device, layout) if apart and Head.of(module) else layout
+
+
+def _apart(module: nn.Module, few: Sequence[nn.Parameter], device: torch.device, layout: Layout) -> Layout:
+    """The same layout, `apart` where the head answers by itself as it does in the model."""
+    apart = replace(layout, apart=True)
+    with _as_it_was(module, device):
+        try:
+            alike = _alike(*(_tried(module, few, device, each) for each in (layout, apart)))
+        except Exception:  # noqa: BLE001 - modules of anybody's: what they do not take is not done
+            return layout
+    return apart if alike else layout
+
+
+def _rows(
+    module: nn.Module,
+    few: Sequence[nn.Parameter],
+    device: torch.device,
+    longest: int | None,
+    *,
+    learned_beginning: bool,
+) -> Layout:
+    with _as_it_was(module, device):
+        if not _random(module, few, device):
+            return _best(partial(_tried, module, few, device), Layout(packed=True, shared=True, longest=longest))
+        if learned_beginning:
+            return Layout(because="there is dropout in what examples would share")
+        with _without_dropout(module):
+            if _random(module, few, device):
+                return Layout(because="it draws other numbers than those of dropout")
+        wanted = Layout(packed=True, longest=longest, because="there is dropout")
+        return _best(partial(_tried, module, few, device), wanted)
+
+
+def _best(tried: Callable[[Layout], _Tried], wanted: Layout) -> Layout:
+    """The layout that is wanted, or the next best, in which a module answers as it does with padded rows."""
+    padded = tried(PADDED)
+    why = ""
+    for layout in dict.fromkeys((wanted, replace(wanted, shared=False), replace(wanted, dense=padded.dtype))):
+        try:
+            found = tried(layout)
+        except Exception as error:  # noqa: BLE001 - modules of anybody's: what they do not take is not done
+            why = first_line(error)
+            continue
+        if _alike(padded, found):
+            return layout if layout.shared == wanted.shared else replace(layout, because=why)
+        why = why or "examples in one row are answered otherwise"
+    return Layout(because=why)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A loss and gradients, and the type of the logits that they come from."""
+
+    numbers: list[torch.Tensor]
+    dtype: torch.dtype
+
+
+def _few(trained: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Small tensors first, as many as are enough."""
+    ordered = sorted(trained, key=lambda value: value.numel())
+    sizes = accumulate(value.numel() for value in ordered)
+    return [value for value, total in zip(ordered, sizes, strict=True) if total <= _ENOUGH] or ordered[:1]
+
+
+def _random(module: nn.Module, trained: Sequence[nn.Parameter], device: torch.device) -> bool:
+    """Whether what is computed in training depends on random numbers; that some are drawn does not yet say so."""
+    with _as_it_was(module, device), torch.no_grad():
+        before = _state(device)
+        _tried(module, (), device, PADDED, training=True)
+        if torch.equal(before, _state(device)):
+            return False
+    found = []
+    for seed in (1, 2):
+        with _as_it_was(module, device):
+            torch.manual_seed(seed)
+            found.append(_tried(module, trained, device, PADDED, training=True).numbers)
+    return not all(map(torch.equal, *found))
+
+
+def _state(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+@contextlib.contextmanager
+def _without_dropout(module: nn.Module) -> Iterator[None]:
+    """Without the dropout of single numbers: layers of it, and what layers of attention and others do by themselves."""
+    rates = [
+        (each, name, rate)
+        for each in module.modules()
+        for name in (("p",) if isinstance(each, nn.Dropout) else ("dropout", "attention_dropout"))
+        if isinstance(rate := getattr(each, name, None), float)
+    ]
+    for each, name, _ in rates:
+        setattr(each, name, 0.0)
+    try:
+        yield
+    finally:
+        for each, name, rate in rates:
+            setattr(each, name, rate)
+
+
+def _tried(
+    module: nn.Module,
+    trained: Sequence[nn.Parameter],
+    device: torch.device,
+    layout: Layout,
+    *,
+    training: bool = False,
+) -> _Tried:
+    """The loss, and the gradients of what is trained."""
+    module.train(training)
+    # Those that are too long for a row would be tried with padding, whatever the layout.
+    layout = replace(layout, longest=None)
+    if layout.apart:
+        # Token by token.
+        loss, dtype = answer_loss(module, _TRIED, device, layout, at_once=1), torch.float32
+    else:
+        logits, labels = answer_logits(module, _TRIED, device, layout)
+        loss, dtype = summed(logits, labels), logits.dtype
+    if not (trained and loss.requires_grad):
+        return _Tried([loss.detach()], dtype)
+    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+    known = (torch.zeros(()) if one is None else one for one in gradients)
+    return _Tried([loss.detach(), *known], dtype)
+
+
+def _asked(module: nn.Module, device: torch.device, layout: Layout) -> _Tried:
+    """The loss of the same answers, each with a token behind it: of padded rows as a whole, else token by token."""
+    module.eval()
+    if not layout.packed:
+        whole = [Encoded(one.prompt, (*one.answer, _BEHIND)) for one in _TRIED]
+        logits, labels = answer_logits(module, whole, device, layout)
+        return _Tried([summed(logits, labels)], logits.dtype)
+    layout = replace(layout, longest=None)
+    read = prefill(module, [one.prompt for one in _TRIED], device, layout, behind=0, worth=1)
+    found = [read.logits]
+    # The first answer has a token less than the others, and is given a wrong one that is taken back.
+    found.append(read.feed(torch.tensor([[_BEHIND], *([one.answer[0]] for one in _TRIED[1:])], device=device))[1:, 0])
+    read.take_back([1, 0, 0])
+    found.append(read.feed(torch.tensor([[one.answer[-1]] for one in _TRIED], device=device))[:, 0])
+    known = [one.answer[0] for one in _TRIED] + [one.answer[1] for one in _TRIED[1:]] + [_BEHIND] * len(_TRIED)
+    logits = torch.cat(found)
+    return _Tried([summed(logits, torch.tensor(known, device=device))], logits.dtype)
+
+
+@contextlib.contextmanager
+def _as_it_was(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """The mode of a module, its buffers and the random numbers to come are afterwards what they were."""
+    training = {each: each.training for each in module.modules()}
+    # Some count what is seen in training.
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            for each, mode in training.items():
+                each.training = mode
+            for buffer, value in buffers:
+                # Most never change, and some that do not are views that cannot be written.
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _alike(wanted: _Tried, found: _Tried) -> bool:
+    of_loss, of_gradient = _CLOSE.get(wanted.dtype, _ROUGHLY)
+    (loss, *gradients), (other_loss, *others) = wanted.numbers, found.numbers
+    # Written so that NaN is not near.
+    near = [float((loss - other_loss).abs()) <= of_loss * float(loss)]
+    largest = max((float(one.norm()) for one in gradients), default=0.0)
+    for one, other in zip(gradients, others, strict=True):
+        near.append(float((one - other).norm()) <= of_gradient * (float(one.norm()) + 0.1 * largest))
+    return all(near)
