@@ -12,6 +12,7 @@ from torch import nn
 from peftbench.cost.meter import Reading, meter
 from peftbench.evaluation.judge import judge, summarise, unjudged
 from peftbench.evaluation.predict import Decoding, greedy
+from peftbench.evaluation.score import scores
 from peftbench.models._choosing import choose_for_answers
 from peftbench.models._layout import Layout
 from peftbench.models._load import LoadedModel
@@ -49,6 +50,7 @@ class Asking:
     """How questions are put: to which base, under which rules, `batch` at a time.
 
     More than the `longest` tokens do not stand in one row with others. Answers that are `expected` are found faster.
+    Where the rules are to choose among `labels`, these are all that there are.
     """
 
     base: LoadedModel
@@ -57,6 +59,7 @@ class Asking:
     progress: Callable[[int, int], None]
     longest: int | None = None
     expected: Sequence[Sequence[int]] = ()
+    labels: Sequence[str] = ()
 
     @property
     def decoding(self) -> Decoding:
@@ -75,10 +78,22 @@ class Asking:
         prompts = [question.encoded.prompt for question in questions if question.encoded is not None]
         with meter("predict", self.base.device) as reading:
             how = replace(self.decoding, layout=self._layout(module))
-            ids = greedy(module, prompts, how, self.progress)
-        written = iter(ids)
-        texts = [self.base.chat.decode(next(written)) if question.fits else None for question in questions]
-        return Answered(split, questions, texts, sum(min(len(row) + 1, how.max_new_tokens) for row in ids), reading)
+            answer = self._likeliest if self.spec.decoding == "labels" else self._written
+            found, tokens = answer(module, prompts, how)
+        texts = iter(found)
+        return Answered(split, questions, [next(texts) if each.fits else None for each in questions], tokens, reading)
+
+    def _written(self, module: nn.Module, prompts: Sequence[Sequence[int]], how: Decoding) -> tuple[list[str], int]:
+        """What is written behind each prompt, and how many tokens that took."""
+        ids = greedy(module, prompts, how, self.progress)
+        tokens = sum(min(len(row) + 1, how.max_new_tokens) for row in ids)
+        return [self.base.chat.decode(row) for row in ids], tokens
+
+    def _likeliest(self, module: nn.Module, prompts: Sequence[Sequence[int]], how: Decoding) -> tuple[list[str], int]:
+        """The likeliest label behind each prompt, and how many tokens of labels were looked at."""
+        ids = [self.base.chat.answer_ids(label) for label in self.labels]
+        best = scores(module, prompts, ids, how, self.progress).argmax(dim=1).tolist()
+        return [self.labels[place] for place in best], len(prompts) * sum(map(len, ids))
 
     def _layout(self, module: nn.Module) -> Layout:
         """Found out for each adapter as it was trained: it has to answer in one row as it does alone."""

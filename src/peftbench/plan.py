@@ -251,9 +251,16 @@ def _settings(
     reason = task.absent or misfit or _no_room(method.value, train, evaluate, context)
     if method.value.trains and not method.value.causal and not train.allow_not_causal:
         reason = reason or "not causal: its answers know tokens to come (train.allow_not_causal=true trains it anyhow)"
-    if evaluate.split == "validation" and not (_learns(method.value) and train.validation_share):
-        reason = reason or "there is no validation share to be evaluated on"
-    return reason, train, evaluate
+    return reason or _not_asked(task.value, method.value, train, evaluate), train, evaluate
+
+
+def _not_asked(task: Task, method: Method, train: TrainSpec, evaluate: EvalSpec) -> str | None:
+    """Why there is nothing to ask, or nothing to choose the answer from."""
+    if evaluate.split == "validation" and not (_learns(method) and train.validation_share):
+        return "there is no validation share to be evaluated on"
+    if evaluate.decoding == "labels" and not task.labels:
+        return "it has no labels, of which the likeliest would be taken (evaluate.decoding=labels)"
+    return None
 
 
 def _learns(method: Method) -> bool:

@@ -151,7 +151,9 @@ class EvalSpec(Value):
     limit: int | None = Field(default=None, ge=1, description="examples")
     max_new_tokens: int | None = Field(default=None, ge=1, description="the task's own number when absent")
     max_length: int = Field(default=2048, ge=16, description="tokens of prompt and answer")
-    decoding: Literal["greedy"] = "greedy"
+    decoding: Literal["greedy", "labels"] = Field(
+        default="greedy", description="greedy reads what is written; labels takes the likeliest of the task's labels"
+    )
     precision: Literal["fp32", "bf16"] | None = Field(default=None, description="that of training when absent")
     merged: bool | None = Field(
         default=None, description="asks once more with the adapter folded into the base; yes where the method merges"

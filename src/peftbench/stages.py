@@ -148,6 +148,7 @@ class Stages:
 
     def __init__(self, spec: RunSpec, resources: Resources, folder: RunFolder, progress: Progress) -> None:
         self._told: dict[str, Any] = {"headline": ""}
+        self._labels: Sequence[str] = ()
         self._spec, self._resources, self._folder = spec, resources, folder
         self._progress = noted(folder.progress, progress)
         self._started = _now()
@@ -170,7 +171,7 @@ class Stages:
 
     def told(self, task: Task) -> None:
         """Note what stands for the task in tables."""
-        self._told = task.in_records
+        self._told, self._labels = task.in_records, task.labels
 
     def enter(self, phase: Phase) -> None:
         """Note which phase begins."""
@@ -251,7 +252,8 @@ class Stages:
 
     def _asking(self, base: LoadedModel, phase: str) -> Asking:
         progress = partial(self._progress, phase)
-        return Asking(base, self._spec.evaluate, self._resources.eval_batch, progress, self._longest, self._learned)
+        rules, batch = self._spec.evaluate, self._resources.eval_batch
+        return Asking(base, rules, batch, progress, self._longest, self._learned, self._labels)
 
     def count_flops(
         self, what: Literal["attached", "base"], module: nn.Module, base: LoadedModel, known: dict[str, int]

@@ -97,13 +97,17 @@ class Chat:
         Prompt and answer together take at most `room` tokens; `answer_room` is kept free for an answer yet to be
         written, otherwise the answer's own length is. None when the message does not fit even without its body.
         """
-        answer_ids = (*self._text_ids(answer), self.end_id)
+        answer_ids = self.answer_ids(answer)
         budget = room - (len(answer_ids) if answer_room is None else answer_room)
         prompt = self.prompt_ids(message)
         if len(prompt) <= budget:
             return Encoded(prompt, answer_ids)
         shorter = self._cut(message, len(prompt) - budget, budget)
         return None if shorter is None else Encoded(shorter, answer_ids, cut=True)
+
+    def answer_ids(self, answer: str) -> tuple[int, ...]:
+        """Ids of an answer, and of its end."""
+        return (*self._text_ids(answer), self.end_id)
 
     def prompt(self, message: Message) -> str:
         """What the model reads up to the place where the answer starts; without a template, less the start token."""

@@ -152,6 +152,7 @@ def read_reworded(data: Mapping[str, Any], where: str) -> tuple[Task, str]:
         ask=Ask(published, asked),
         # Nothing is unreadable: the published metrics look at all of a text.
         read=str.strip,
+        labels=tuple(published.words),
         metrics=judged,
         published=judged,
         published_test=None if source.test == base.test else source.test,

@@ -111,6 +111,7 @@ class Task:
 
     `ask` raises `NoAnswer` for a row whose answer is not known; such rows are left out. `chance` is the headline of the
     best answer that does not look at the input, on a 0..1 scale. `group` is the collection a data set is known from.
+    `labels` are all answers there are, as they are written, where these are few.
     `published` holds the metrics of the published benchmark, headline first; they look at texts, not at what was read.
     `published_test` names the split they were published for, where it is not the one that counts here.
     `specimen` holds two rows invented for this project, with the real column names; for a task without code two of its
@@ -129,6 +130,7 @@ class Task:
     version: int
     max_new_tokens: int = 8
     group: str = ""
+    labels: tuple[str, ...] = ()
     published: tuple[Metric | RankMetric, ...] = ()
     published_test: str | None = None
 

@@ -27,6 +27,7 @@ TASK = Task(
     source=Files(train=HERE / "train.jsonl", test=HERE / "test.jsonl"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY,),
     chance=0.5,
     category="classification",

@@ -186,6 +186,7 @@ def read_settings(said: Mapping[str, Any], path: Path) -> tuple[Task, str]:
         source=source,
         ask=ask,
         read=ask.answers.read,
+        labels=ask.answers.words,
         metrics=metrics,
         chance=usual_chance(metrics[0], ask.answers.words) if asked.chance is None else asked.chance,
         category=asked.category,

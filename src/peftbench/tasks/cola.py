@@ -22,6 +22,7 @@ TASK = Task(
     source=HubDataset("nyu-mll/glue", "cola", mirror="cola"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(matthews(LABELS.words), ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.0,

@@ -27,6 +27,7 @@ TASK = Task(
     source=HubDataset("aps/super_glue", "copa", mirror="copa"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.55,

@@ -34,6 +34,7 @@ TASK = Task(
     source=HubDataset("Rowan/hellaswag", None, mirror="hellaswag"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.25,

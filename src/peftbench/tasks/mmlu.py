@@ -25,6 +25,7 @@ TASK = Task(
     source=HubDataset("cais/mmlu", "all", mirror="mmlu", train="auxiliary_train", train_is_test=True),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.25,

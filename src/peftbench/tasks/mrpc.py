@@ -23,6 +23,7 @@ TASK = Task(
     source=HubDataset("nyu-mll/glue", "mrpc", mirror="mrpc", others=("test",)),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(f1("yes"), ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.81,

@@ -24,6 +24,7 @@ TASK = Task(
     source=HubDataset("aps/super_glue", "multirc", mirror="multirc"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     # Over all answers of all questions: the F1a of the paper.
     metrics=(f1("yes"), ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),

@@ -23,6 +23,7 @@ TASK = Task(
     source=HubDataset("allenai/openbookqa", "main", mirror="openbookqa"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.28,

@@ -22,6 +22,7 @@ TASK = Task(
     source=HubDataset("nyu-mll/glue", "sst2", mirror="sst2"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.51,

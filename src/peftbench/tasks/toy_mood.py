@@ -56,6 +56,7 @@ TASK = Task(
     source=Generated(rows),
     ask=ask,
     read=choice("bright", "dim"),
+    labels=("bright", "dim"),
     metrics=(ACCURACY,),
     chance=0.5,
     category="classification",

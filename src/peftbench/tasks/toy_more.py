@@ -46,6 +46,7 @@ TASK = Task(
     source=Generated(rows),
     ask=ask,
     read=choice("upper", "lower"),
+    labels=("upper", "lower"),
     metrics=(ACCURACY,),
     chance=0.5,
     category="sentence pair",

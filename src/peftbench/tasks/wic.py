@@ -23,6 +23,7 @@ TASK = Task(
     source=HubDataset("aps/super_glue", "wic", mirror="wic"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.5,

@@ -38,6 +38,7 @@ TASK = Task(
     source=HubDataset("aps/super_glue", "wsc.fixed", mirror="wsc"),
     ask=ask,
     read=LABELS.read,
+    labels=LABELS.words,
     metrics=(ACCURACY, macro_f1(LABELS.words)),
     published=published.classes(LABELS.words),
     chance=0.63,
