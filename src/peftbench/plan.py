@@ -235,7 +235,10 @@ def _settings(
         # What does not matter to a run is no part of it.
         train = train.updated({"allow_not_causal": None}, "a causal method")
     context = model.value.context or evaluate.max_length
-    if evaluate.max_new_tokens is None:
+    if evaluate.decoding == "labels":
+        # What does not matter to a run is no part of it: as long as the labels are.
+        evaluate = evaluate.updated({"max_new_tokens": None}, "labels are not written")
+    elif evaluate.max_new_tokens is None:
         # A short context keeps at least half of its places for the question.
         answer = min(task.value.max_new_tokens, context // 2)
         evaluate = evaluate.updated({"max_new_tokens": answer}, "task default")

@@ -360,7 +360,7 @@ class Resources(Value):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int | None = Field(default=None, ge=1, description="CPU threads; the library's default when absent")
     micro_batch: int | None = Field(default=None, ge=1, description="examples per forward pass in training")
-    eval_batch: int = Field(default=16, ge=1, description="examples decoded together")
+    eval_batch: int = Field(default=16, ge=1, description="examples decoded together; more where they are short")
     mode: Literal["fast", "lean"] = Field(
         default="fast", description="lean computes again in training what fast keeps in memory"
     )

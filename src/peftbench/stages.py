@@ -191,7 +191,9 @@ class Stages:
         self._forward_length = forward_length(base.facts.context, virtual_tokens)
         self._longest = base.facts.longest_in_row(virtual_tokens)
         room = {key: min(value, base.facts.context or value) - virtual_tokens for key, value in longest.items()}
-        return Room(room["fit"]), Room(room["ask"], answer=self._spec.evaluate.max_new_tokens)
+        # Labels are not written, and take what they are long.
+        new = self._spec.evaluate.max_new_tokens or max(len(base.chat.answer_ids(label)) for label in self._labels)
+        return Room(room["fit"]), Room(room["ask"], answer=new)
 
     def shots(self, method: Method, items: Sequence[Item], base: LoadedModel, room: Room) -> list[Item]:
         """The examples that a method puts into every prompt."""

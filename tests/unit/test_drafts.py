@@ -32,13 +32,15 @@ Next = Callable[[tuple[int, ...]], int]
 class Function(nn.Module):
     """Answers as a model does, by a function of the tokens that are seen, in the order of their positions.
 
-    These have to be 0, 1, 2 ..., each once: in rows of texts, in padded rows and behind a cache.
+    Where these are not 0, 1, 2 ..., each once, it says a word that no answer has: in rows of texts, in padded rows and
+    behind a cache. Like a model with a table of positions, it fails where they pass its `context`.
     """
 
     def __init__(self, follows: Next) -> None:
         super().__init__()
         self.follows = follows
         self.passes: list[str] = []
+        self.columns, self.context = 0, 10**6
 
     def forward(
         self,
@@ -56,11 +58,14 @@ class Function(nn.Module):
         # What is seen of a token is its place and which it is, and that is what the keys hold.
         keys = torch.stack([position_ids, input_ids], dim=-1)[:, None]
         rows = [[*map(tuple, one)] for one in known.update(keys, keys, 0)[0][:, 0].tolist()]
+        assert int(position_ids.max()) < self.context
+        self.columns = max(self.columns, 0 if in_a_row else len(rows[0]))
         places = torch.arange(len(rows[0]))[-input_ids.shape[1] :][logits_to_keep].tolist()
-        logits = torch.zeros(len(rows), len(places), WORDS)
+        logits = torch.zeros(len(rows), len(places), WORDS + 1)
         for number, row in enumerate(rows):
             for column, place in enumerate(places):
-                logits[number, column, self.follows(self.text(row, self.sees(attention_mask, number, place)))] = 1
+                text = self.text(row, self.sees(attention_mask, number, place))
+                logits[number, column, WORDS if text is None else self.follows(text)] = 1
         return SimpleNamespace(logits=logits, past_key_values=known if use_cache else None)
 
     def sees(self, mask: torch.Tensor, row: int, place: int) -> list[bool]:
@@ -72,10 +77,10 @@ class Function(nn.Module):
         numbers = mask if segments.dense else type(segments)(segments.shared, segments.lengths, CPU, written_out).mask()
         return (numbers[0, 0, place] == 0).tolist()
 
-    def text(self, row: list[tuple[int, int]], seen: list[bool]) -> tuple[int, ...]:
+    def text(self, row: list[tuple[int, int]], seen: list[bool]) -> tuple[int, ...] | None:
         visible = sorted(one for one, is_seen in zip(row, seen, strict=True) if is_seen)
-        assert [position for position, _ in visible] == [*range(len(visible))]
-        return tuple(token for _, token in visible)
+        in_order = [position for position, _ in visible] == [*range(len(visible))]
+        return tuple(token for _, token in visible) if in_order else None
 
 
 def one_by_one(follows: Next, prompt: Sequence[int], most: int) -> list[int]:
@@ -100,7 +105,10 @@ def decoded(
 
 def asked(module: Function, prompts: Sequence[Sequence[int]], how: Decoding) -> list[str]:
     told: list[tuple[int, int]] = []
+    longest = max(map(len, prompts))
+    module.context = longest + how.max_new_tokens
     answers = greedy(module, prompts, how, lambda *numbers: told.append(numbers))
+    assert module.columns <= longest + how.behind
     assert answers == [one_by_one(module.follows, prompt, how.max_new_tokens) for prompt in prompts]
     assert told[-1] == (len(prompts), len(prompts))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -147,6 +155,7 @@ def test_drafts_change_no_answer_of_any_function(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "_OWN", 1 + function[0] % 9)
         patch.setattr(predict, "_COLUMNS", 1 + function[0] % 31)
+        patch.setattr(predict, "FED", 1 + function[0] % 60)
         patch.setattr(_prefilled, "_WORTH", 1 + function[0] % 3)
         patch.setattr(_prefilled, "_TOGETHER", 4 + function[0] % 17)
         decoded(by_last(*function), prompts, most, batch, layout, expected)
@@ -222,6 +231,12 @@ def test_the_most_tokens_may_be_reached_within_a_guess(most: int, passes: list[s
     """Nothing is asked behind the last token that may be written."""
     same = label(4, lambda prompt: (2, 3, 4))
     assert decoded(same, prompts_of(40), most, 40, SHARED, [(2, 3, 4, 5)] * 2) == passes
+
+
+def test_so_many_tokens_are_fed_together_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "FED", 40 * 3 - 1)
+    same = label(4, lambda prompt: (2, 3, 4, 5, 6))
+    assert decoded(same, prompts_of(40), 8, 40, SHARED, [(2, 3, 4, 5, 6)] * 2) == ["row", "40 x 2", "40 x 2", "40 x 1"]
 
 
 def test_a_guess_that_is_wrong_is_taken_back() -> None:

@@ -17,6 +17,7 @@ from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models import _prefilled
 from peftbench.models._attention import attend
+from peftbench.models._choosing import choose_for_answers
 from peftbench.models._layout import PADDED, Layout, in_a_row
 from peftbench.models._load import LoadedModel
 from peftbench.models._prefilled import Prefilled, in_order, prefill
@@ -73,15 +74,17 @@ def assert_follows(module: nn.Module, texts: Sequence[Sequence[int]], found: tor
     )
 
 
-def reading(module: nn.Module, layout: Layout, prompts: Sequence[Sequence[int]] = PROMPTS) -> Prefilled:
-    return prefill(module, prompts, CPU, layout, behind=8)
+def reading(
+    module: nn.Module, layout: Layout, prompts: Sequence[Sequence[int]] = PROMPTS
+) -> tuple[Prefilled, torch.Tensor]:
+    return prefill(module, prompts, CPU, layout, behind=40)
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, PADDED], ids=str)
 def test_what_follows_prompts_and_tokens_behind_them(layout: Layout, module: nn.Module) -> None:
-    read = reading(module, layout)
+    read, first = reading(module, layout)
     assert read.loose == layout.packed
-    assert_follows(module, PROMPTS, read.logits)
+    assert_follows(module, PROMPTS, first)
     texts = [list(prompt) for prompt in PROMPTS]
     # More in all than there is room for at first.
     for count in (1, 2, 1, _prefilled._MORE, 1):
@@ -98,7 +101,7 @@ def test_what_follows_prompts_and_tokens_behind_them(layout: Layout, module: nn.
 def test_tokens_are_taken_back_and_prompts_are_dropped(layout: Layout, seed: int, module: nn.Module) -> None:
     """In any order: of each prompt another number of tokens, all of them or none."""
     generator = random.Random(seed)
-    read, texts = reading(module, layout), [list(prompt) for prompt in PROMPTS]
+    read, texts = reading(module, layout)[0], [list(prompt) for prompt in PROMPTS]
     for step in range(8):
         count = generator.randint(1, 4)
         new = [[generator.randint(20, 90) for _ in range(count)] for _ in texts]
@@ -123,8 +126,9 @@ def test_a_row_may_be_longer_than_a_window(tmp_path: Path) -> None:
     texts = [tuple(range(number, number + window - 4)) for number in (20, 60)]
     base.model.eval()
     with torch.inference_mode():
-        read = prefill(base.model, texts, CPU, Layout(packed=True, longest=window), behind=4)
-        assert_follows(base.model, texts, read.logits)
+        read, first = prefill(base.model, texts, CPU, Layout(packed=True, longest=window), behind=4)
+        assert read.loose
+        assert_follows(base.model, texts, first)
         last = read.feed(torch.tensor([[7, 8, 9, 10]] * 2))[:, -1]
         assert_follows(base.model, [(*text, 7, 8, 9, 10) for text in texts], last)
 
@@ -147,7 +151,7 @@ def test_what_several_begin_with_is_read_once(module: nn.Module, monkeypatch: py
     tokens = rows_read(monkeypatch)
     # What all begin with; the passage and three questions; the text alone; the other passage and two questions. The
     # last token of the shortest is no beginning: what follows it is asked.
-    assert reading(module, SHARED).logits.shape[0] == len(PROMPTS)
+    assert len(reading(module, SHARED)[1]) == len(PROMPTS)
     assert tokens.pop() == 1 + (25 + 2 + 3 + 1) + 2 + (30 + 1 + 2)
     # Passages may not be shared where nothing is.
     reading(module, PACKED)
@@ -194,23 +198,62 @@ def test_the_order_in_which_prompts_are_read() -> None:
     assert in_order([(1, 2)] * 3) == [0, 1, 2]
 
 
-def test_keys_that_were_dropped_are_no_keys(base: LoadedModel) -> None:
-    """A module that does not keep what it reads gets padded rows, and no wrong answer."""
-    from peftbench.models._choosing import choose_for_answers
+class Forgetful(nn.Module):
+    """A module that does not keep what it reads in a row, or reads a few tokens as if nothing were there."""
 
-    class Forgetful(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = base.model
+    def __init__(self, base: LoadedModel, what: str) -> None:
+        super().__init__()
+        self.model, self.what = base.model, what
 
-        def forward(self, **options: Any) -> Any:
-            output = self.model(**options)
-            if options["use_cache"] and options["attention_mask"].ndim == 4:
-                output.past_key_values.crop(-1)
-            return output
+    def forward(self, **options: Any) -> Any:
+        few = options.get("past_key_values") is not None and options["input_ids"].shape[1] > 1
+        if self.what == "few" and few and options["attention_mask"].ndim == 2:
+            options["attention_mask"][:, : -options["input_ids"].shape[1]] = 0
+        output = self.model(**options)
+        if self.what == "row" and options["use_cache"] and options["attention_mask"].ndim == 4:
+            layer = output.past_key_values.layers[-1]
+            layer.keys, layer.values = layer.keys[..., 1:, :], layer.values[..., 1:, :]
+        return output
 
+
+@pytest.mark.parametrize(("what", "why"), [("row", "does not hold"), ("few", "answered otherwise")])
+def test_a_module_that_forgets_gets_padded_rows_and_no_wrong_answer(what: str, why: str, base: LoadedModel) -> None:
+    module = Forgetful(base, what)
+    assert why in choose_for_answers(module, CPU).because
     assert choose_for_answers(base.model, CPU).packed
-    assert not choose_for_answers(Forgetful(), CPU).packed
+    with torch.inference_mode():
+        read, first = reading(module, SHARED)
+        assert_follows(module, PROMPTS, first)
+        assert read.loose == (what == "few")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_held_beside_keys_and_values_is_not_lost(dtype: torch.dtype, base: LoadedModel) -> None:
+    """The small network of Shadow holds its own: also where a trial in few bits would not see what is missing."""
+    with (
+        attached(build("shadow", registry.load("methods", "shadow").value, {}), base) as adapter,
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16),
+    ):
+        assert not choose_for_answers(adapter.module, CPU).packed
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_no_position_passes_the_last_where_a_model_has_places(layout: Layout, tmp_path: Path) -> None:
+    """Of prompts that fill a context up to what may be written: others are given more than that, and take it back."""
+    base = tiny("gpt2", tmp_path)
+    context = base.facts.context
+    assert context is not None
+    long = tuple(10 + number % 90 for number in range(context - 4))
+    base.model.eval()
+    with torch.inference_mode():
+        read, first = prefill(base.model, [long, long[:40]], CPU, layout, behind=4)
+        assert_follows(base.model, [long, long[:40]], first)
+        for _ in range(5):
+            read.feed(torch.tensor([[7, 8, 9], [7, 8, 9]]))
+            read.take_back([3, 3])
+        last = read.feed(torch.tensor([[7, 8, 9], [7, 8, 9]]))[:, -1]
+        assert_follows(base.model, [(*long, 7, 8, 9), (*long[:40], 7, 8, 9)], last)
+        read.feed(torch.tensor([[7, 8, 9], [7, 8, 9]]))
 
 
 @pytest.mark.parametrize(("heads", "of_keys", "tokens"), [(9, 3, 1), (4, 4, 3), (6, 2, 16)])

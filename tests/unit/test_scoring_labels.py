@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,19 @@ import torch
 from torch import nn
 
 from peftbench import Prediction, Record, Resources, Store, build_suite, make_plan, registry, run
+from peftbench.evaluation import score
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.evaluation.score import scores
 from peftbench.methods._attach import attached
 from peftbench.methods._method import build
 from peftbench.models._layout import PADDED, Layout
 from peftbench.models._load import LoadedModel
+from peftbench.models._prefilled import Prefilled
 from peftbench.scoring.variants import variants
 from peftbench.testing.models import tiny
 from peftbench.testing.toy import perturb
+from peftbench.training.questions import Room
+from peftbench.workbench import Workbench
 
 CPU, END = torch.device("cpu"), 2
 LAYOUTS = [PADDED, Layout(packed=True), Layout(packed=True, shared=True), Layout(packed=True, shared=True, longest=8)]
@@ -63,14 +68,14 @@ def test_scores_are_probabilities_of_whole_answers(name: str, layout: Layout, ba
 
 
 def test_of_all_tokens_there_are_the_likeliest_is_what_is_written(base: LoadedModel) -> None:
-    """And probabilities of answers of which none is a part of another do not add up to more than one."""
-    few = [*range(3, 9)]
-    labels = [*((one, END) for one in few), *((*pair, END) for pair in itertools.product(few, few))]
-    found = scores(base.model, PROMPTS, labels, Decoding(8, END, 16, CPU, layout=LAYOUTS[2]))
-    assert bool((found.exp().sum(dim=1) < 1).all())
-    written = greedy(base.model, PROMPTS, Decoding(1, END, 16, CPU, layout=LAYOUTS[2]))
+    """And the probabilities of all tokens add up to one, as those of all that may stand behind one do."""
     model: Any = base.model
-    firsts = [[token] for token in range(model.config.vocab_size)]
+    every = range(model.config.vocab_size)
+    found = scores(base.model, PROMPTS, [[7, token] for token in every], Decoding(2, END, 16, CPU, layout=LAYOUTS[2]))
+    alone = scores(base.model, PROMPTS, [[7]], Decoding(1, END, 16, CPU, layout=LAYOUTS[2]))
+    torch.testing.assert_close(found.logsumexp(dim=1), alone[:, 0], rtol=1e-6, atol=1e-6)
+    written = greedy(base.model, PROMPTS, Decoding(1, END, 16, CPU, layout=LAYOUTS[2]))
+    firsts = [[token] for token in every]
     best = scores(base.model, PROMPTS, firsts, Decoding(1, END, 16, CPU, layout=LAYOUTS[2])).argmax(dim=1).tolist()
     assert [[token] if token != END else [] for token in best] == written
 
@@ -119,7 +124,30 @@ def test_ways_to_answer_are_told_apart_where_runs_are_named(
 ) -> None:
     specs = [record.spec for record, _ in done.values()]
     assert len({spec.run_id for spec in specs}) == 3
-    assert variants(specs[:2]) == ["zero_shot decoding=greedy", "zero_shot decoding=labels"]
+    assert variants(specs[:2]) == ["zero_shot decoding=greedy max_new_tokens=8", "zero_shot decoding=labels"]
+
+
+def test_the_room_is_that_of_the_longest_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However few tokens may be written, which is no part of such a run."""
+    suite = {"tasks": ["toy_mood"], "models": "tiny", "methods": "zero_shot"}
+    plans = [
+        make_plan(build_suite({**suite, "evaluate": {"decoding": "labels", "limit": 4, **more}}), Resources())
+        for more in ({}, {"max_new_tokens": 1})
+    ]
+    assert plans[0].runs[0].spec == plans[1].runs[0].spec
+    rooms: list[Room] = []
+    whole = Workbench.ask
+
+    def asked(self: Workbench, ref: Any, items: Any, room: Room, *more: Any) -> Any:
+        rooms.append(room)
+        return whole(self, ref, items, room, *more)
+
+    monkeypatch.setattr(Workbench, "ask", asked)
+    task = registry.load("tasks", "toy_mood").value
+    monkeypatch.setattr(Workbench, "task", lambda *_: dataclasses.replace(task, labels=("bright", "dim " * 9)))
+    assert run(build_suite({**suite, "evaluate": {"decoding": "labels", "limit": 4}}), Store(tmp_path)).failed == ()
+    assert rooms[-1].answer is not None
+    assert rooms[-1].answer > 9
 
 
 def test_a_task_without_labels_is_set_aside() -> None:
@@ -141,3 +169,21 @@ def test_labels_are_all_answers_that_a_task_has(name: str) -> None:
     assert not task.labels or targets <= {*task.labels}
     assert [task.read(label) for label in task.labels] == [*task.labels]
     assert bool(task.labels) == (name not in FREE)
+
+
+def test_long_labels_are_fed_in_parts(base: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token that is fed has the logits of a vocabulary."""
+    how = Decoding(8, END, 16, CPU, layout=LAYOUTS[2])
+    labels = [(*range(10, 10 + length), END) for length in (1, 4, 7)]
+    wanted = scores(base.model, PROMPTS, labels, how)
+    fed: list[int] = []
+    whole = Prefilled.feed
+
+    def noted(self: Prefilled, ids: torch.Tensor) -> torch.Tensor:
+        fed.append(ids.numel())
+        return whole(self, ids)
+
+    monkeypatch.setattr(Prefilled, "feed", noted)
+    monkeypatch.setattr(score, "FED", 3 * len(PROMPTS) + 1)
+    torch.testing.assert_close(scores(base.model, PROMPTS, labels, how), wanted, rtol=1e-6, atol=1e-6)
+    assert fed == [number * len(PROMPTS) for number in (1, 3, 1, 3, 3, 1)]

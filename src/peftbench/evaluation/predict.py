@@ -19,8 +19,14 @@ from peftbench.models._prefilled import Prefilled, in_order, prefill
 
 # Answers of more tokens are not guessed; nor are those that were given only once.
 _SHORT, _OFTEN = 8, 2
+# Tokens of guesses that are wrong: at each place of a short answer less than another such answer.
+_SPARE = _SHORT * _SHORT
 # Tokens of their own that prompts of a row have, and columns of keys and values, for each of a batch.
 _OWN, _COLUMNS = 128, 512
+# Tokens of their own in a row whose mask is written out: that is the square of them.
+_WRITTEN_OUT = 2048
+# Tokens of all prompts that are fed together: each has the logits of a vocabulary.
+FED = 512
 
 Answer = tuple[int, ...]
 
@@ -44,7 +50,7 @@ class Decoding:
     @property
     def behind(self) -> int:
         """Tokens that may come behind a prompt, those of guesses that were wrong among them."""
-        return self.max_new_tokens + _SHORT * _SHORT
+        return self.max_new_tokens + _SPARE
 
 
 @torch.inference_mode()
@@ -64,10 +70,13 @@ def greedy(
     for places in batches(prompts, how):
         some = [prompts[place] for place in places]
         with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
-            read = prefill(module, some, how.device, how.layout, behind=how.behind)
-            found = _written(read, how, _guesses(given) if read.loose else {})
+            layout = how.layout if how.layout.takes(some, how.behind) else PADDED
+            read, logits = prefill(module, some, how.device, layout, behind=how.max_new_tokens)
+            first = logits.argmax(dim=-1).tolist()
+            del logits
+            found = _written(read, first, how, _guesses(given) if read.loose else {})
         answers.update(zip(places, found, strict=True))
-        given.update(map(tuple, found))
+        given.update(tuple(answer) for answer in found if len(answer) <= _SHORT)
         progress(len(answers), len(prompts))
     return [answers[place] for place in range(len(prompts))]
 
@@ -76,11 +85,13 @@ def batches(prompts: Sequence[Sequence[int]], how: Decoding) -> Iterator[list[in
     """The places of prompts that are decoded together: as many as have so many tokens of their own, or columns."""
     some: list[int] = []
     in_a_row, own, longest = False, 0, 0
-    for place in in_order(prompts):
+    own_tokens = _OWN * how.batch if how.layout.dense is None else min(_OWN * how.batch, _WRITTEN_OUT)
+    by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    for place in in_order(prompts) if how.layout.shared else by_length:
         prompt = prompts[place]
         new = len(prompt) - (common_beginning((prompts[some[-1]], prompt)) if some else 0)
         columns = (len(some) + 1) * (max(longest, len(prompt)) + how.max_new_tokens)
-        enough = own + new > _OWN * how.batch or columns > _COLUMNS * how.batch
+        enough = own + new > own_tokens or columns > _COLUMNS * how.batch
         takes = how.layout.takes([prompt], how.behind)
         if some and (takes != in_a_row or (enough if takes else len(some) == how.batch)):
             yield some
@@ -101,11 +112,11 @@ def _guesses(given: Counter[Answer]) -> dict[Answer, Answer]:
     return found
 
 
-def _written(read: Prefilled, how: Decoding, guesses: Mapping[Answer, Answer]) -> list[list[int]]:
-    """The answers to prompts that were read."""
+def _written(read: Prefilled, first: Sequence[int], how: Decoding, guesses: Mapping[Answer, Answer]) -> list[list[int]]:
+    """The answers to prompts that were read, from their first tokens on."""
     answers = [_Writing() for _ in read.following]
     ongoing = answers
-    follows = read.logits.argmax(dim=-1)[:, None].tolist()
+    follows = [[token] for token in first]
     while True:
         for answer, tokens in zip(ongoing, follows, strict=True):
             answer.go_on(tokens, how)
@@ -117,7 +128,7 @@ def _written(read: Prefilled, how: Decoding, guesses: Mapping[Answer, Answer]) -
         if read.loose and 2 * len(left) <= len(ongoing):
             read.only(left)
             ongoing = [ongoing[row] for row in left]
-        fed = [answer.next(guesses, how) for answer in ongoing]
+        fed = [answer.next(guesses, how, max(1, FED // len(ongoing))) for answer in ongoing]
         width = max(map(len, fed))
         ids = [[*tokens, *[how.end_id] * (width - len(tokens))] for tokens in fed]
         follows = read.feed(torch.tensor(ids, device=how.device)).argmax(dim=-1).tolist()
@@ -132,13 +143,14 @@ class _Writing:
     guess: Answer = ()
     right: int = 0
 
-    def next(self, guesses: Mapping[Answer, Answer], how: Decoding) -> list[int]:
-        """The last token, and all that is guessed to come behind it."""
+    def next(self, guesses: Mapping[Answer, Answer], how: Decoding, most: int) -> list[int]:
+        """The last token, and what is guessed to come behind it: together at most so many."""
         if self.whole:
             return [how.end_id]
         written = tuple(self.tokens)
         # Not the last that may be written, behind which nothing is asked.
-        self.guess = guesses.get(written, written)[len(written) : how.max_new_tokens - 1]
+        end = min(len(written) + most, how.max_new_tokens) - 1
+        self.guess = guesses.get(written, written)[len(written) : end]
         return [self.tokens[-1], *self.guess]
 
     def go_on(self, follows: Sequence[int], how: Decoding) -> None:

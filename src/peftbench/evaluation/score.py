@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from peftbench.evaluation.predict import Decoding, batches
+from peftbench.evaluation.predict import FED, Decoding, batches
 from peftbench.models._chat import Encoded
 from peftbench.models._layout import PADDED, answer_logits
 from peftbench.models._prefilled import prefill
@@ -45,16 +45,15 @@ def scores(
 
 def _behind(module: nn.Module, prompts: Sequence[Sequence[int]], labels: Labels, how: Decoding) -> torch.Tensor:
     """[prompts, labels]: the prompts are read once, and the labels put behind them one after the other."""
-    read = prefill(module, prompts, how.device, how.layout, behind=how.behind)
-    first = _logarithms(read.logits)
-    found = []
+    read, first = prefill(module, prompts, how.device, how.layout, behind=how.max_new_tokens)
+    found, together = [], max(1, FED // len(prompts))
     for label in labels:
-        likely = first[:, label[0]]
-        if len(label) > 1:
-            ids = torch.tensor(label, device=how.device)
-            follows = _logarithms(read.feed(ids[:-1].expand(len(prompts), -1)))
-            likely = likely + follows.gather(2, ids[1:].expand(len(prompts), -1)[..., None]).sum(dim=(1, 2))
-            read.take_back([len(label) - 1] * len(prompts))
+        ids = torch.tensor(label, device=how.device).expand(len(prompts), -1)
+        likely = _logarithms(first, ids[:, 0])
+        for start in range(0, len(label) - 1, together):
+            fed = ids[:, start : min(start + together, len(label) - 1)]
+            likely = likely + _logarithms(read.feed(fed), ids[:, start + 1 :][:, : fed.shape[1]]).sum(dim=1)
+        read.take_back([len(label) - 1] * len(prompts))
         found.append(likely)
     return torch.stack(found, dim=1)
 
@@ -65,10 +64,11 @@ def _as_a_whole(module: nn.Module, prompts: Sequence[Sequence[int]], labels: Lab
     for label in labels:
         examples = [Encoded(tuple(prompt), tuple(label)) for prompt in prompts]
         logits, ids = answer_logits(module, examples, how.device, PADDED)
-        likely = _logarithms(logits).gather(1, ids[:, None])
-        found.append(likely.view(len(prompts), len(label)).sum(dim=1))
+        found.append(_logarithms(logits, ids).view(len(prompts), len(label)).sum(dim=1))
     return torch.stack(found, dim=1)
 
 
-def _logarithms(logits: torch.Tensor) -> torch.Tensor:
-    return logits.double().log_softmax(dim=-1)
+def _logarithms(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """[...]: how likely tokens are by logits [..., vocabulary]; in 64 bits, of which there are no logits."""
+    taken = logits.gather(-1, ids[..., None])[..., 0]
+    return taken.double() - logits.float().logsumexp(dim=-1).double()

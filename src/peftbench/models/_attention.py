@@ -72,7 +72,8 @@ def _are_few(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, 
     tokens = query.shape[2]
     told = tokens == 1 if mask is None else mask.dtype == torch.bool and mask.shape[1] == 1
     return (
-        tokens <= _FEW < key.shape[2]
+        tokens <= _FEW
+        and tokens < key.shape[2]
         and told
         and all(options.get(name) is None for name in ("softcap", "position_bias"))
     )

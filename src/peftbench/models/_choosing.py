@@ -24,7 +24,8 @@ _ROUGHLY = (2e-2, 2e-1)
 _ENOUGH = 4_000_000
 # Beginnings that are shared, prompts and answers of different lengths; no id is one that models use for padding.
 _TRIED = (Encoded((3, 4, 5, 6), (7,)), Encoded((3, 4, 5, 11, 12), (4, 5)), Encoded((3, 4, 8), (9, 10)))
-_BEHIND = 13
+# What answers are asked with, behind these, and a token that no answer has.
+_BEHIND, _WRONG = ((13, 14), (13, 14), ()), 15
 
 
 def choose_for_answers(module: nn.Module, device: torch.device, longest: int | None = None) -> Layout:
@@ -177,21 +178,25 @@ def _tried(
 
 
 def _asked(module: nn.Module, device: torch.device, layout: Layout) -> _Tried:
-    """The loss of the same answers, each with a token behind it: of padded rows as a whole, else token by token."""
+    """The loss of the same answers, and of more behind some: of padded rows as a whole, else as they are written."""
     module.eval()
     if not layout.packed:
-        whole = [Encoded(one.prompt, (*one.answer, _BEHIND)) for one in _TRIED]
+        whole = [Encoded(one.prompt, (*one.answer, *more)) for one, more in zip(_TRIED, _BEHIND, strict=True)]
         logits, labels = answer_logits(module, whole, device, layout)
         return _Tried([summed(logits, labels)], logits.dtype)
     layout = replace(layout, longest=None)
-    read = prefill(module, [one.prompt for one in _TRIED], device, layout, behind=0, worth=1)
-    found = [read.logits]
-    # The first answer has a token less than the others, and is given a wrong one that is taken back.
-    found.append(read.feed(torch.tensor([[_BEHIND], *([one.answer[0]] for one in _TRIED[1:])], device=device))[1:, 0])
+    read, first = prefill(module, [one.prompt for one in _TRIED], device, layout, behind=4, worth=1)
+    if not read.loose:
+        raise ValueError("what it reads in a row it does not hold as others do")
+    # A token that is taken back, and two that go on; a prompt is whole, and is dropped; then two tokens at once.
+    (short,), (long, longer), (other, end) = (one.answer for one in _TRIED)
+    second = read.feed(torch.tensor([[_WRONG], [long], [other]], device=device))
     read.take_back([1, 0, 0])
-    found.append(read.feed(torch.tensor([[one.answer[-1]] for one in _TRIED], device=device))[:, 0])
-    known = [one.answer[0] for one in _TRIED] + [one.answer[1] for one in _TRIED[1:]] + [_BEHIND] * len(_TRIED)
-    logits = torch.cat(found)
+    read.only([0, 1])
+    more = _BEHIND[0][0]
+    third = read.feed(torch.tensor([[short, more], [longer, more]], device=device))
+    known = [short, long, other, longer, end, *_BEHIND[0], *_BEHIND[1]]
+    logits = torch.cat([first, second[1:, 0], third.flatten(0, 1)])
     return _Tried([summed(logits, torch.tensor(known, device=device))], logits.dtype)
 
 

@@ -28,28 +28,31 @@ _MORE = 16
 
 @dataclass
 class Prefilled:
-    """What a module holds of prompts, one a row, and what it says of the token that follows each.
+    """What a module holds of prompts, one a row.
 
     `mask` is [prompts, columns], 1 where a prompt has a token; `following` are the positions of the next tokens, and
-    `logits` [prompts, vocabulary] foretell them. Only where it is `loose` may tokens be taken back and prompts dropped.
+    `last` those that no token is put behind. Only where it is `loose` may tokens be taken back and prompts dropped.
     """
 
     module: nn.Module
     cache: Any
     mask: torch.Tensor
     following: torch.Tensor
-    logits: torch.Tensor
+    last: torch.Tensor
     loose: bool
 
     def feed(self, ids: torch.Tensor) -> torch.Tensor:
-        """[prompts, tokens, vocabulary]: what follows each token, of which every prompt gets as many."""
+        """[prompts, tokens, vocabulary]: what follows each token, of which every prompt gets as many.
+
+        What a prompt gets that is not meant for it may pass the last position, which a model may have no place for.
+        """
         count = ids.shape[1]
         self.mask = torch.cat([self.mask, self.mask.new_ones(ids.shape)], dim=1)
         columns = torch.arange(count, device=ids.device)
         output = self.module(
             input_ids=ids,
             attention_mask=self.mask,
-            position_ids=self.following[:, None] + columns,
+            position_ids=torch.minimum(self.following[:, None] + columns, self.last[:, None]),
             past_key_values=self.cache,
             use_cache=True,
             # As places and not as a number: a slice of the hidden states would go through the head more slowly.
@@ -75,7 +78,7 @@ class Prefilled:
         """Drop all prompts but these."""
         places = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(places)
-        self.mask, self.following, self.logits = self.mask[places], self.following[places], self.logits[places]
+        self.mask, self.following, self.last = self.mask[places], self.following[places], self.last[places]
 
 
 class _Roomy(DynamicLayer):  # type: ignore[misc]  # transformers leaves it untyped
@@ -144,29 +147,36 @@ def prefill(
     *,
     behind: int,
     worth: int | None = None,
-) -> Prefilled:
-    """Read prompts, behind each of which are going to stand at most so many tokens.
+) -> tuple[Prefilled, torch.Tensor]:
+    """Read prompts; what is held of them, and [prompts, vocabulary], logits of what follows each.
 
-    Those that begin with the same tokens have to stand together, to be read together where that is `worth` it.
+    At most so many tokens are going to stand `behind` each, those that are taken back not counted. Prompts that begin
+    with the same tokens have to stand together, to be read together where that is `worth` it.
     """
-    if layout.takes(prompts, behind):
-        return _in_a_row(module, prompts, device, layout, worth or _WORTH)
+    if layout.packed:
+        found = _in_a_row(module, prompts, device, layout, behind, worth or _WORTH)
+        if found is not None:
+            return found
     batch = pad(prompts, device)
     output = module(**batch.inputs(), use_cache=True, logits_to_keep=torch.tensor([-1], device=device))
     following = batch.position_ids[:, -1] + 1
-    return Prefilled(module, output.past_key_values, batch.attention_mask, following, output.logits[:, -1], loose=False)
+    cache, last = output.past_key_values, following + behind - 1
+    return Prefilled(module, cache, batch.attention_mask, following, last, loose=False), output.logits[:, -1]
 
 
 def _in_a_row(
-    module: nn.Module, prompts: Sequence[Sequence[int]], device: torch.device, layout: Layout, worth: int
-) -> Prefilled:
+    module: nn.Module, prompts: Sequence[Sequence[int]], device: torch.device, layout: Layout, behind: int, worth: int
+) -> tuple[Prefilled, torch.Tensor] | None:
+    """Those of prompts in one row; None where the module does not hold all of it, or holds something else beside it."""
     row, columns = _tree(prompts, device, layout, worth)
-    ends = [each[-1] for each in columns]
     # Of a cache of its own kind a model might drop what is out of its window.
-    output = row.answered(module, ends, past_key_values=DynamicCache(), use_cache=True)
+    output = row.answered(module, [each[-1] for each in columns], past_key_values=DynamicCache(), use_cache=True)
     cache = output.past_key_values
-    before = cache.get_seq_length() - row.segments.tokens
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    held = cache.get_seq_length()
+    if type(cache) is not DynamicCache or any(layer.keys.shape[-2] != held for layer in cache.layers):
+        return None
+    before = held - row.segments.tokens
+    following = torch.tensor([len(prompt) for prompt in prompts], device=device)
     taken = torch.zeros(len(prompts), before + max(map(len, prompts)), dtype=torch.long)
     for place, own in enumerate(columns):
         taken[place, :before] = torch.arange(before)
@@ -176,8 +186,9 @@ def _in_a_row(
         # One at a time: what the row held of a layer is free when that of the next is copied.
         cache.layers[place] = _Roomy(layer, taken)
         del layer
-    mask = (torch.arange(taken.shape[1] - before, device=device) < lengths[:, None]).long()
-    return Prefilled(module, Cache(layers=cache.layers), mask, lengths, output.logits.flatten(0, 1), loose=True)
+    mask = (torch.arange(taken.shape[1] - before, device=device) < following[:, None]).long()
+    read = Prefilled(module, Cache(layers=cache.layers), mask, following, following + behind - 1, loose=True)
+    return read, output.logits.flatten(0, 1)
 
 
 def _tree(
