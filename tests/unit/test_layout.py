@@ -425,6 +425,18 @@ def test_answers_are_asked_without_dropout(llama: LoadedModel) -> None:
         assert choose_for_answers(module, CPU, 24).longest == 24
 
 
+def test_a_layout_is_not_tried_with_what_no_model_has_learned(llama: LoadedModel) -> None:
+    """The first of a vocabulary are often control tokens, which rounding alone makes anything of."""
+    model: Any = llama.model
+    asked: list[int] = []
+    with model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: asked.extend(ids[0].flatten().tolist())):
+        assert str(choose(model, [], CPU)) == str(choose_for_answers(model, CPU)) == SHARED
+    words = {*asked} - {0}  # that of padding
+    assert len(words) > 8
+    assert min(words) > 16
+    assert max(words) < model.config.vocab_size
+
+
 def test_what_all_prompts_begin_with() -> None:
     """Short of the last token of any: what predicts the first token of an answer is its own."""
     assert common_beginning([(1, 2, 3), (1, 2, 4, 5)]) == 2
