@@ -71,9 +71,9 @@ class Ground:
         return [one.encoded for one in asked if one.encoded is not None]
 
 
-def collate(batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """Rows padded to the longest, on the right; only answers count."""
-    width = max(one.tokens for one in batch)
+def collate(batch: Sequence[Encoded], wider: int = 0) -> dict[str, torch.Tensor]:
+    """Rows padded to the longest, or `wider`, on the right; only answers count."""
+    width = max(one.tokens for one in batch) + wider
     rows = [[*one.prompt, *one.answer] for one in batch]
     return {
         "input_ids": torch.tensor([[*row, *[0] * (width - len(row))] for row in rows]),

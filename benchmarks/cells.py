@@ -12,8 +12,11 @@ by cell, first the one and then the other.
   Matrices are multiplied by what torch takes by itself. FLOPs are not counted.
 - `ours`: one process that stays warm, as `peftbench run` has it; also with everything that a record holds.
 
-Seconds of the CPU and of the clock, from the start of a process to its end; ours from the start of the worker. For
-each cell the seconds from taking it to the first step, and how many answers are the same.
+Seconds, in sum also those of the CPU, from the start of a process to its end; ours from the start of the worker. For
+each cell the seconds from taking it to the first step, the most memory that was resident (ours since the worker began),
+and how many answers are the same. Where some are not, theirs is
+trained once more on rows with sixteen more columns of padding, which changes nothing but how numbers are rounded: how
+many of its answers are still the same.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,8 @@ METHODS = "lora,ia3,bitfit,ln_tuning,prompt_tuning,p_tuning,prefix_tuning"
 # No dropout, for the two sides would draw other numbers.
 SETTINGS = {"p_tuning": {"encoder_dropout": 0.0}, "lora": {"lora_dropout": 0.0}}
 EXAMPLES = 4
+# Columns of padding that nothing hangs on but rounding.
+WIDER = 16
 
 
 def arguments() -> argparse.Namespace:
@@ -59,16 +65,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--matmul", choices=["auto", "torch", "onednn"], default="auto", help="ours")
     parser.add_argument("--cell", nargs=2, metavar=("STORE", "RUN"), help=argparse.SUPPRESS)
+    parser.add_argument("--wider", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 @dataclass(frozen=True)
 class Took:
-    """What a cell took: seconds of the CPU, of the clock, and from taking it to its first step."""
+    """What a cell took: seconds of the CPU, of the clock, and from taking it to its first step.
+
+    And the bytes that were resident at most, since the process began.
+    """
 
     cpu: float
     wall: float
     first: float
+    peak: int
 
 
 def suite(asked: argparse.Namespace, library: str) -> list[Any]:
@@ -111,7 +122,8 @@ def do(folder: str, run_id: str) -> Took:
             moments.append(time.perf_counter())
 
     cpu, wall = time.process_time(), time.perf_counter()
-    Worker(store, Watcher(lambda _: None, progress), _kept[1]).do(run_id, None)
+    with NO_RESET:
+        Worker(store, Watcher(lambda _: None, progress), _kept[1]).do(run_id, None)
     cpu, passed = time.process_time() - cpu, time.perf_counter() - wall
     record = store.get(run_id)
     assert record is not None
@@ -119,14 +131,16 @@ def do(folder: str, run_id: str) -> Took:
         raise SystemExit(f"{run_id} failed: {record.failure}")
     log = store.folder(run_id).train_log
     first = json.loads(log.read_text(encoding="utf-8").splitlines()[0])["seconds"] if log.exists() else 0.0
-    return Took(cpu, passed, moments[0] - wall - first if moments else 0.0)
+    return Took(cpu, passed, moments[0] - wall - first if moments else 0.0, resident())
 
 
 _kept: list[Any] = []
+# In the place of what starts the system's mark of the most memory anew, which runs do before each phase.
+NO_RESET = mock.patch("peftbench.cost.meter._RESET", Path(os.devnull))
 
 
-def trained(adapter: Any, data: Any, spec: Any, seed: int, how: Any) -> Any:
-    """In the place of the loop: `Trainer` over the same examples in the same order."""
+def trained(adapter: Any, data: Any, spec: Any, seed: int, how: Any, *, wider: int) -> Any:
+    """In the place of the loop: `Trainer` over the same examples in the same order, in rows that are so much wider."""
     del seed, how
     import torch
     import transformers
@@ -168,7 +182,7 @@ def trained(adapter: Any, data: Any, spec: Any, seed: int, how: Any) -> Any:
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        trainer = transformers.Trainer(Loss(), options, collate, examples)
+        trainer = transformers.Trainer(Loss(), options, partial(collate, wider=wider), examples)
         trainer.remove_callback(transformers.PrinterCallback)
         loss = trainer.train().training_loss
     if checkpointing:
@@ -206,13 +220,13 @@ def generated(
 
 
 @contextlib.contextmanager
-def their_engine() -> Iterator[None]:
-    """Have runs train and answer as theirs do."""
+def their_engine(wider: int) -> Iterator[None]:
+    """Have runs train, in rows that are so much wider, and answer as theirs do."""
     from peftbench.models._layout import PADDED
 
     with contextlib.ExitStack() as stack:
         for name, other in {
-            "peftbench.stages.fit": trained,
+            "peftbench.stages.fit": partial(trained, wider=wider),
             "peftbench.answering.greedy": generated,
             "peftbench.workbench.choose": lambda *_, **__: PADDED,
             "peftbench.answering.choose_for_answers": lambda *_: PADDED,
@@ -223,15 +237,15 @@ def their_engine() -> Iterator[None]:
         yield
 
 
-def in_a_process(folder: str, run_id: str) -> tuple[Took, int]:
-    """What a cell takes with a process of its own, and the bytes that were resident at most."""
+def in_a_process(folder: str, run_id: str, wider: int = 0) -> Took:
+    """What a cell takes with a process of its own, its start and end included."""
     before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, __file__, "--cell", folder, run_id]
+    command = [sys.executable, __file__, "--cell", folder, run_id, "--wider", str(wider)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very script
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     first, peak = map(float, done.stdout.split()[-2:])
-    return Took(cpu, time.perf_counter() - wall, first), int(peak)
+    return Took(cpu, time.perf_counter() - wall, first, int(peak))
 
 
 def resident() -> int:
@@ -245,44 +259,47 @@ def answers(folder: str, run_id: str) -> dict[str, Any]:
     return {row["id"]: row["text"] for row in map(json.loads, lines)}
 
 
-def measure(asked: argparse.Namespace, theirs: str, ours: str) -> None:
+def same_answers(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """How many answers to the same questions are the same."""
+    return sum(one[key] == other[key] for key in one)
+
+
+def measure(asked: argparse.Namespace, theirs: str, again: str, ours: str) -> None:
     """Do all cells, and print what they took."""
     runs = {"theirs": suite(asked, "torch"), "ours": suite(asked, asked.matmul)}
-    for name, folder in (("theirs", theirs), ("ours", ours)):
+    for name, folder in (("theirs", theirs), ("theirs", again), ("ours", ours)):
         for run in runs[name]:
             Store(folder).describe(run.spec, run.resources)
-    peak, same, total = 0, 0, 0
     pool = ProcessPoolExecutor(1, get_context("spawn"))
-    sums = {"theirs": [0.0, 0.0], "ours": [0.0, 0.0]}
-    print(f"{'cell':30} theirs: CPU s  wall s   ours: CPU s  wall s  to the first step   times   the same answers")
+    all_theirs, all_ours, same, total = [], [], 0, 0
+    print(f"{'':24} seconds: theirs   ours  times  to the first step  MiB: theirs  ours, so far  the same answers")
     for their_run, run in zip(runs["theirs"], runs["ours"], strict=True):
-        alone, most = in_a_process(theirs, their_run.run_id)
+        alone = in_a_process(theirs, their_run.run_id)
         started = time.perf_counter()
         warm = pool.submit(do, ours, run.run_id).result()
         # With the start of the worker, where it is the first.
         warm = replace(warm, wall=time.perf_counter() - started)
-        peak = max(peak, most)
-        for name, took in (("theirs", alone), ("ours", warm)):
-            sums[name][0] += took.cpu
-            sums[name][1] += took.wall
         one, other = answers(theirs, their_run.run_id), answers(ours, run.run_id)
-        equal = sum(one[key] == other[key] for key in one)
+        equal = same_answers(one, other)
         same, total = same + equal, total + len(one)
+        control = ""
+        if equal < len(one):
+            in_a_process(again, their_run.run_id, WIDER)
+            control = f"; of theirs with wider rows {same_answers(one, answers(again, their_run.run_id))}"
         cell = f"{run.spec.method.name} {run.spec.task.name} {run.spec.seed}"
         print(
-            f"{cell:30} {alone.cpu:13.1f} {alone.wall:7.1f} {warm.cpu:13.1f} {warm.wall:7.1f} {warm.first:18.2f} "
-            f"{alone.wall / warm.wall:7.2f}   {equal} of {len(one)}",
+            f"{cell:24} {alone.wall:15.1f} {warm.wall:6.1f} {alone.wall / warm.wall:6.2f} {warm.first:18.2f} "
+            f"{alone.peak / 2**20:12.0f} {warm.peak / 2**20:13.0f}  {equal} of {len(one)}{control}",
             flush=True,
         )
-    most = pool.submit(resident).result()
-    sums["ours"][0] = pool.submit(time.process_time).result()
-    cpu, wall = (sums["theirs"][place] / sums["ours"][place] for place in (0, 1))
-    for name, (busy, passed) in sums.items():
-        print(f"{name}: {busy:.0f} s of the CPU, {passed:.0f} s of the clock")
-    print(
-        f"ours is {cpu:.2f} times as fast by the CPU, {wall:.2f} by the clock; {same} of {total} answers are the same"
-    )
-    print(f"most memory: theirs {peak / 2**20:.0f} MiB, ours {most / 2**20:.0f} MiB")
+        all_theirs.append(alone)
+        all_ours.append(warm)
+    busy = sum(each.cpu for each in all_theirs), pool.submit(time.process_time).result()
+    passed = [sum(each.wall for each in cells) for cells in (all_theirs, all_ours)]
+    print(f"of the CPU: theirs {busy[0]:.0f} s, ours {busy[1]:.0f} s, {busy[0] / busy[1]:.2f} times as fast")
+    print(f"of the clock: theirs {passed[0]:.0f} s, ours {passed[1]:.0f} s, {passed[0] / passed[1]:.2f} times as fast")
+    most = [max(each.peak for each in cells) / 2**20 for cells in (all_theirs, all_ours)]
+    print(f"{same} of {total} answers are the same; most memory: theirs {most[0]:.0f} MiB, ours {most[1]:.0f} MiB")
 
 
 def main() -> None:
@@ -290,12 +307,12 @@ def main() -> None:
     asked = arguments()
     os.environ["OMP_NUM_THREADS"] = "1"
     if asked.cell:
-        with their_engine():
+        with their_engine(asked.wider):
             took = do(*asked.cell)
-        print(took.first, resident())
+        print(took.first, took.peak)
         return
-    with tempfile.TemporaryDirectory() as theirs, tempfile.TemporaryDirectory() as ours:
-        measure(asked, theirs, ours)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(asked, *(f"{folder}/{side}" for side in ("theirs", "again", "ours")))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ against products in 64 bits.
 
 from __future__ import annotations
 
+import os
 import time
 from functools import cache
 from typing import Any, Literal
@@ -20,6 +21,10 @@ _SHAPES = ((96, 768, 768), (256, 16, 768), (16, 768, 16_384))
 # How much larger its error may be, and how much faster it has to be, to be worth other numbers than everybody has.
 _ERROR, _FASTER = 4.0, 1.2
 _ROUNDS = 5
+# How many shapes of products oneDNN remembers, and torch's way to it once more: 1,024 each if nobody says otherwise, at
+# some 600 KiB, and every row of another length has shapes of its own. A step has fewer than these.
+_SHAPES_KEPT = 64
+_MEMORIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 
 def settle(wanted: Literal["auto"] | Matmul) -> Matmul:
@@ -52,6 +57,10 @@ def _backend() -> Any:
 
 
 def _use(name: Matmul) -> None:
+    if name == "onednn":
+        # Read at the first such product of a process.
+        for variable in _MEMORIES:
+            os.environ.setdefault(variable, str(_SHAPES_KEPT))
     put_back("bf16" if name == "onednn" else "none")
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from transformers import AddedToken
 
+from peftbench.evaluation import predict
 from peftbench.evaluation.predict import Decoding, greedy
 from peftbench.models._chat import Chat, Message
 from peftbench.models._facts import find
-from peftbench.models._layout import Layout
+from peftbench.models._layout import PADDED, Layout
 from peftbench.models._load import LoadedModel, load
+from peftbench.models._prefilled import Prefilled, prefill
 from peftbench.spec import ModelRef
 
 CPU = torch.device("cpu")
@@ -54,6 +57,26 @@ def test_equal_to_generate_in_any_batch(base: LoadedModel) -> None:
         in_a_row = Decoding(12, base.chat.end_id, batch, CPU, layout=Layout(packed=True, shared=True))
         # Asked again and again, so that answers are drafted.
         assert greedy(base.model, prompts * 3, in_a_row) == expected * 3
+
+
+def test_what_is_held_of_prompts_is_free_when_the_next_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the memory of keys and values is taken twice."""
+    facts = find("tiny")
+    base = load(ModelRef(name=facts.name, revision=facts.revision), facts, CPU)
+    held: list[weakref.ref[Prefilled]] = []
+
+    def watched(*prompts: Any, **how: Any) -> tuple[Prefilled, torch.Tensor]:
+        assert all(each() is None for each in held)
+        read, logits = prefill(*prompts, **how)
+        held.append(weakref.ref(read))
+        return read, logits
+
+    monkeypatch.setattr(predict, "prefill", watched)
+    prompts = [base.chat.prompt_ids(Message("Tell a story.", word, "")) for word in ("cat", "a dog", "Tom", "rain")]
+    for layout in (PADDED, Layout(packed=True, shared=True)):
+        monkeypatch.setattr(predict, "_COLUMNS", 1)
+        greedy(base.model, prompts, Decoding(3, base.chat.end_id, 2, CPU, layout=layout))
+    assert len(held) >= 4
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 5, 12])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +129,32 @@ def test_what_is_settled_here_is_as_exact_as_the_usual_library() -> None:
     usual = [matmul._error(*pair) for pair in pairs]
     matmul.settle("auto")
     assert all(matmul._error(*pair) <= 8 * error for pair, error in zip(pairs, usual, strict=True))
+
+
+MANY_SHAPES = """
+from pathlib import Path
+import torch
+from peftbench import matmul
+
+torch.set_num_threads(1)
+matmul.settle("onednn")
+weights = torch.ones(192, 576)
+
+def resident_after(shapes):
+    for rows in shapes:
+        torch.nn.functional.linear(torch.ones(rows, 576), weights)
+    return int(Path("/proc/self/statm").read_text().split()[1]) // 256
+
+print(-resident_after(range(1, 100)) + resident_after(range(100, 400)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is resident is asked of Linux")
+def test_shapes_that_are_not_asked_for_again_are_forgotten() -> None:
+    """A worker meets rows of many lengths, and each would stay in memory: 300 of them as some 200 MiB."""
+    clean = {name: value for name, value in os.environ.items() if name not in matmul._MEMORIES}
+    done = subprocess.run([sys.executable, "-c", MANY_SHAPES], env=clean, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 40
 
 
 def run(folder: Path, wanted: str, **train: int) -> Record:

@@ -8,8 +8,11 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from peftbench import workbench
 from peftbench.errors import DataProblem, MethodProblem
@@ -69,6 +72,36 @@ def test_values_are_noted_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch
         with bench.attached(method) as adapter:
             spoil(adapter)
         assert (len(sums), len(copies)) == so_far
+
+
+def test_values_are_copied_once_for_methods_that_take_turns(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[set[str]] = []
+    take = Snapshot.take
+
+    def counted_copy(snapshot: Snapshot, values: Mapping[str, torch.Tensor]) -> None:
+        copies.append(set(values))
+        take(snapshot, values)
+
+    monkeypatch.setattr(Snapshot, "take", counted_copy)
+    for method in (Part(), Other(), Part(), Lora(), Other()):
+        with bench.attached(method) as adapter:
+            spoil(adapter)
+    one, other = (set(method.changes(bench._there().model)) for method in (Part(), Other()))
+    assert copies == [one, one | other]
+
+
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.uint8]))
+@settings(max_examples=20, deadline=None)
+def test_a_checksum_sums_the_bits_by_their_places(seed: int, kind: torch.dtype) -> None:
+    """Of a tensor that is not summed at once, and is no multiple of the places."""
+    value = torch.randn(600_001, generator=torch.Generator().manual_seed(seed)).mul(100).to(kind)
+    module = torch.nn.Module()
+    module.register_buffer("held", value)
+    width = {torch.float32: "i4", torch.bfloat16: "i2", torch.int64: "i8", torch.uint8: "u1"}[kind]
+    bits = np.frombuffer(value.view(torch.uint8).numpy().tobytes(), width).astype("i8")
+    whole = len(bits) // 61 * 61
+    sums = [int(bits[place:whole:61].sum()) for place in range(61)]
+    assert checksum(module) == {"held": (*sums, int(bits[whole:].sum()))}
 
 
 class Part(Full):

@@ -22,7 +22,7 @@ _SHORT, _OFTEN = 8, 2
 # Tokens of guesses that are wrong: at each place of a short answer less than another such answer.
 _SPARE = _SHORT * _SHORT
 # Tokens of their own that prompts of a row have, and columns of keys and values, for each of a batch.
-_OWN, _COLUMNS = 128, 512
+_OWN, _COLUMNS = 64, 256
 # Tokens of their own in a row whose mask is written out: that is the square of them.
 _WRITTEN_OUT = 2048
 # Tokens of all prompts that are fed together: each has the logits of a vocabulary.
@@ -68,17 +68,23 @@ def greedy(
     answers: dict[int, list[int]] = {}
     given: Counter[Answer] = Counter(map(tuple, how.expected))
     for places in batches(prompts, how):
-        some = [prompts[place] for place in places]
-        with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
-            layout = how.layout if how.layout.takes(some, how.behind) else PADDED
-            read, logits = prefill(module, some, how.device, layout, behind=how.max_new_tokens)
-            first = logits.argmax(dim=-1).tolist()
-            del logits
-            found = _written(read, first, how, _guesses(given) if read.loose else {})
+        found = _decoded(module, [prompts[place] for place in places], how, given)
         answers.update(zip(places, found, strict=True))
         given.update(tuple(answer) for answer in found if len(answer) <= _SHORT)
         progress(len(answers), len(prompts))
     return [answers[place] for place in range(len(prompts))]
+
+
+def _decoded(
+    module: nn.Module, prompts: Sequence[Sequence[int]], how: Decoding, given: Counter[Answer]
+) -> list[list[int]]:
+    """The answers to prompts that are decoded together. What was held of them is free when the next are read."""
+    layout = how.layout if how.layout.takes(prompts, how.behind) else PADDED
+    with torch.autocast(how.device.type, dtype=torch.bfloat16, enabled=how.bf16):
+        read, logits = prefill(module, prompts, how.device, layout, behind=how.max_new_tokens)
+        first = logits.argmax(dim=-1).tolist()
+        del logits
+        return _written(read, first, how, _guesses(given) if read.loose else {})
 
 
 def batches(prompts: Sequence[Sequence[int]], how: Decoding) -> Iterator[list[int]]:

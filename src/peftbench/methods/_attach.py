@@ -23,8 +23,9 @@ from peftbench.methods._method import Base, Kept, Method
 from peftbench.methods._snapshot import Snapshot
 
 Checksum = dict[str, tuple[int, ...]]
-# A prime, so that exchanged rows or columns of the usual widths land in different sums.
-_PLACES = 61
+# A prime, so that exchanged rows or columns of the usual widths land in different sums; and how many times as many are
+# summed at once: a sum in more bits than its terms first copies them all into these.
+_PLACES, _AT_ONCE = 61, 2**12
 _WIDTHS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -86,8 +87,9 @@ class Original:
                 self._copy = Snapshot()
                 # A bench that nobody clears takes the file with it.
                 weakref.finalize(self, self._copy.close)
-            self._copy.take({name: self._model.get_parameter(name) for name in changed})
-            self._copied = frozenset(changed)
+            # Those of the methods before as well: in a benchmark they take turns.
+            self._copied = self._copied.union(changed)
+            self._copy.take({name: self._model.get_parameter(name) for name in self._copied})
 
     def put_back(self, changed: Collection[str]) -> None:
         """Give parameters of these names their values back."""
@@ -196,7 +198,9 @@ def _bits(value: torch.Tensor) -> tuple[int, ...]:
     flat = value.contiguous().view(-1)
     bits = flat if flat.dtype is torch.bool else flat.view(_WIDTHS[flat.element_size()])
     whole = bits.numel() // _PLACES * _PLACES
-    sums = bits[:whole].view(-1, _PLACES).sum(dim=0, dtype=torch.int64)
+    sums = torch.zeros(_PLACES, dtype=torch.int64, device=bits.device)
+    for some in torch.split(bits[:whole].view(-1, _PLACES), _AT_ONCE):
+        sums += some.sum(dim=0, dtype=torch.int64)
     return (*sums.tolist(), int(bits[whole:].sum(dtype=torch.int64)))
 
 
