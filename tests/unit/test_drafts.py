@@ -276,5 +276,5 @@ def test_as_many_prompts_are_decoded_together_as_there_are_columns_for() -> None
     passage = (1,) * 100
     prompts = [(*passage, *rest) for rest in prompts_of(40)]
     same = label(104, lambda prompt: (2,))
-    # Each has 104 columns and may get 8 more, and 4 x 256 // 112 is 9.
-    assert decoded(same, prompts, 8, 4, SHARED) == [*["row", "9 x 1"] * 4, "row", "4 x 1"]
+    # Each has 104 columns and may get 8 more, and 3 x 384 // 112 is 10.
+    assert decoded(same, prompts, 8, 3, SHARED) == [*["row", "10 x 1"] * 4]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from peftbench import heap
 from peftbench.models._layout import PADDED, Layout, common_beginning
 from peftbench.models._prefilled import Prefilled, in_order, prefill
 
@@ -22,7 +23,7 @@ _SHORT, _OFTEN = 8, 2
 # Tokens of guesses that are wrong: at each place of a short answer less than another such answer.
 _SPARE = _SHORT * _SHORT
 # Tokens of their own that prompts of a row have, and columns of keys and values, for each of a batch.
-_OWN, _COLUMNS = 64, 256
+_OWN, _COLUMNS = 128, 384
 # Tokens of their own in a row whose mask is written out: that is the square of them.
 _WRITTEN_OUT = 2048
 # Tokens of all prompts that are fed together: each has the logits of a vocabulary.
@@ -69,6 +70,7 @@ def greedy(
     given: Counter[Answer] = Counter(map(tuple, how.expected))
     for places in batches(prompts, how):
         found = _decoded(module, [prompts[place] for place in places], how, given)
+        heap.give_back()
         answers.update(zip(places, found, strict=True))
         given.update(tuple(answer) for answer in found if len(answer) <= _SHORT)
         progress(len(answers), len(prompts))

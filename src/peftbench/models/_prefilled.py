@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import Cache, DynamicCache, DynamicLayer
 
+from peftbench import heap
 from peftbench.models._batch import pad
 from peftbench.models._layout import Layout, Row, common_beginning, in_a_row
 
@@ -171,6 +172,8 @@ def _in_a_row(
     row, columns = _tree(prompts, device, layout, worth)
     # Of a cache of its own kind a model might drop what is out of its window.
     output = row.answered(module, [each[-1] for each in columns], past_key_values=DynamicCache(), use_cache=True)
+    # What the row took beside, which lies in pieces too small for what is held of many prompts.
+    heap.give_back()
     cache = output.past_key_values
     held = cache.get_seq_length()
     if type(cache) is not DynamicCache or any(layer.keys.shape[-2] != held for layer in cache.layers):
